@@ -63,10 +63,12 @@ class Kernel:
         self.guarded: list[tuple[int, bytes]] = []
         self.reader = -1
         self.here = True
+        self.binds: list[str] = []
         monkeypatch.setattr(session, "mount_device", self.mount_device)
         monkeypatch.setattr(session, "unmount", self.unmount)
         monkeypatch.setattr(mountpoint.pyfuse3, "terminate", self.terminate)
         monkeypatch.setattr(mountpoint, "ControlFiles", lambda: self)
+        monkeypatch.setattr(mountpoint, "mounts_of_device", lambda _: self.binds)
         for name in ("_LAST_MOUNT_S", "_TABLE_PAUSE_S", "_TABLE_LOOK_S"):
             monkeypatch.setattr(mountpoint, name, 0.01)
 
@@ -236,6 +238,16 @@ async def test_it_is_unmounted_and_the_session_ends_by_itself(kernel: Kernel) ->
         assert kernel.unmounts == [(PLACE, False, False)]
         assert (kernel.terminated, said.lines()) == (0, [])
         assert made.detached() is None
+
+
+@on_trio
+async def test_a_session_with_targets_of_a_site_is_ended_at_once(kernel: Kernel) -> None:
+    said = Said()
+    kernel.ends_with_mount = False
+    kernel.binds = ["/run/policyfs/mounts/home/tv/targets/films"]
+    with mounted(kernel, said) as made:
+        await made.finish()
+        assert (kernel.terminated, said.lines()) == (1, [])
 
 
 @on_trio

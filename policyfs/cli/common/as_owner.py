@@ -58,7 +58,7 @@ def _done(fd: int, work: Callable[[], object]) -> bytes:
             gid, groups = user.pw_gid, os.getgrouplist(user.pw_name, user.pw_gid)
         except KeyError:
             gid, groups = owner.st_gid, []
-        become(owner.st_uid, gid, groups)
+        become(owner.st_uid, gid, set(groups))
     try:
         return json.dumps(["", work()]).encode()
     except PolicyfsError as error:

@@ -81,7 +81,10 @@ def run_umount(args: argparse.Namespace) -> int:
             try:
                 _clear_targets(path)  # before: an engine starts no container on a bind that is dead
             except (OSError, PolicyfsError) as error:  # but the mount ends
-                print(f"policyfs: targets of {shown(path)} are not covered: {error}", file=sys.stderr)
+                print(
+                    f"policyfs: {shown(path)} keeps old targets: {shown(str(error))}",
+                    file=sys.stderr,
+                )
             _unmount(path, lazy=lazy, force=abort)
         elif not daemons:
             raise PolicyfsError(f"nothing is mounted on {path}")

@@ -152,7 +152,7 @@ def _tops(store: str) -> list[str]:
 
 def _tell_days(site: Site, seen: _Trail, days: int) -> None:
     since_ns = seen.wanted.since_ns or 0
-    print(f"{site.name}: what was done from {_date(since_ns)} to {_date(time.time_ns())}")
+    print(f"{shown(site.name)}: what was done from {_date(since_ns)} to {_date(time.time_ns())}")
     begins = {label(one): seen.period.first_ns.get(control.mount_id(place_of(one)), 0) for one in site.mounts}
     late = [f"{name} since {_date(at)}" for name, at in begins.items() if at > since_ns + DAY_NS // 2]
     if late:
@@ -274,7 +274,7 @@ def _put_in_force(policy: Narrower, digest: str, new: Sequence[SourceText], live
             replace_file(Path(os.path.realpath(one.name)), one.text, known=old.get(one.name))
         for at, name in live.items():
             for line in reload_lines(at, "reload", live=policy.engine.digest, expected=digest):
-                print(f"{name}: {line}")
+                print(f"{shown(name)}: {line}")
     except (UnmountedKeepsError, control.LateError):  # it is in force, or may be later
         raise
     except (OSError, PolicyfsError) as error:

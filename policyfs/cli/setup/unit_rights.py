@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from policyfs.errors import PolicyfsError
 from policyfs.linux.child import answer_of
+from policyfs.linux.confinement.identity import become
 from policyfs.linux.interpreter import clean_environment, program
 from policyfs.linux.services import services
 
@@ -132,9 +133,7 @@ def _become(settings: Mapping[str, list[str]]) -> None:
     user = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
     gids = [_gid(one) for one in settings["Group"][:1]] or [user.pw_gid]
     more = [_gid(one) for one in settings["SupplementaryGroups"]]
-    os.setgroups([*os.getgrouplist(user.pw_name, gids[0]), *more])
-    os.setresgid(gids[0], gids[0], gids[0])
-    os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
+    become(user.pw_uid, gids[0], {*os.getgrouplist(user.pw_name, gids[0]), *more})
 
 
 def _gid(name: str) -> int:
