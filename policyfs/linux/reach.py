@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from policyfs.linux import procfs
@@ -98,11 +98,11 @@ def reaches(source: str, store: str) -> bool:
 def shares_of(directory: str) -> Iterator[str]:
     """Yield the paths at which this mount namespace has the directory, or a part of it, a second time."""
     table = mounts()
-    places = _places(directory, table)
+    places, tree = _places(directory, table), _Tree(table)
     for mount in table:
         for place in places:
             path = _exposed(mount, place)
-            if path is not None and not _is_in(path, directory) and _is_seen(mount, path, table):
+            if path is not None and not _is_in(path, directory) and tree.is_seen(mount, path):
                 yield path
                 break
 
@@ -143,10 +143,11 @@ def _given(
     each path, True if the mode of the directory still guards it: then only root gets in."""
     same = [host for host in hosts if _root_of(host) == _root_of(table)]
     entries = {(one.device, one.root, one.path) for host in same for one in host}
+    tree = _Tree(table)
     for mount in table:
         for place in places:
             path = _exposed(mount, place)
-            if path is None or not _is_seen(mount, path, table):
+            if path is None or not tree.is_seen(mount, path):
                 continue
             is_above = not _is_in(mount.root, place.path)
             there = _Place(mount.device, place.path if is_above else mount.root)
@@ -161,18 +162,37 @@ def _root_of(table: Sequence[Mount]) -> tuple[int, str] | None:
     return next(((one.device, one.root) for one in reversed(table) if one.path == "/"), None)
 
 
-def _is_seen(mount: Mount, path: str, table: Sequence[Mount]) -> bool:
-    """Return True if a path leads into this mount, and no other one covers it there or on the way."""
-    via = mount
-    while True:
-        covers = (one for one in table if one.parent_id == mount.mount_id and one.mount_id != via.mount_id)
-        if any(_is_in(path, one.path) for one in covers if one is not mount):
-            return False
-        path, via = mount.path, mount
-        above = next((one for one in table if one.mount_id == mount.parent_id and one is not mount), None)
-        if above is None:
-            return True
-        mount = above
+class _Tree:
+    """The mounts of a table, found by their numbers. INVARIANT: no work for each pair of mounts: any user may
+    have as many as a namespace may have."""
+
+    def __init__(self, table: Iterable[Mount]) -> None:
+        self._by_id: dict[int, Mount] = {}
+        self._above: dict[tuple[int, str], set[int]] = {}
+        for one in table:
+            self._by_id.setdefault(one.mount_id, one)
+            self._above.setdefault((one.parent_id, one.path), set()).add(one.mount_id)
+
+    def is_seen(self, mount: Mount, path: str) -> bool:
+        """Return True if a path leads into this mount, and no other one covers it there or on the way."""
+        via = mount
+        while True:
+            own = {via.mount_id, mount.mount_id}
+            if any(self._above.get((mount.mount_id, one), own) - own for one in _ways(path)):
+                return False
+            path, via = mount.path, mount
+            above = self._by_id.get(mount.parent_id)
+            if above is None or above.mount_id == mount.mount_id:
+                return True
+            mount = above
+
+
+def _ways(path: str) -> Iterator[str]:
+    """Yield a path, and all above it."""
+    yield path
+    while path != "/":
+        path = os.path.dirname(path)
+        yield path
 
 
 def _views(own: Collection[int]) -> tuple[Mapping[tuple[str, str], _View], list[int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,6 +93,20 @@ def found(store: Path, pid: int, *own: int) -> list[tuple[str, str]]:
 def test_ways(store: Path, script: str, ways: list[tuple[str, str]]) -> None:
     with process(store, script) as pid:
         assert found(store, pid) == ways
+
+
+def test_a_user_with_very_many_mounts_keeps_nobody_from_looking(store: Path) -> None:
+    """In a time that grows with their number, and not with its square."""
+
+    def look(doubled: int) -> float:
+        bind = 'mount -t tmpfs x /mnt; mkdir /mnt/0; mount --bind "$S" /mnt/0; '
+        double = f"for n in $(seq {doubled}); do mkdir /mnt/$n; mount --rbind /mnt /mnt/$n; done; exec cat"
+        with process(store, bind + double) as pid:
+            assert in_child(lambda: pid in [one.pid for one in look_at(str(store), ()).found if one.given])
+            spent: float = in_child(lambda: (look_at(str(store), ()), time.process_time())[1])
+            return spent
+
+    assert look(12) < look(1) + 1.5
 
 
 def test_a_disk_in_the_store_is_a_part_of_it(store: Path) -> None:
