@@ -10,7 +10,7 @@ from policyfs.cli.running import unit_upgrade
 from policyfs.cli.setup import library_users
 from policyfs.cli.site.own_units import is_own, maker, remove_misplaced
 from policyfs.errors import PolicyfsError
-from policyfs.linux.services import services
+from policyfs.linux.services import is_enabled, services
 from tests.support.mount.daemons import Said, policyfs
 
 PLAYER = "[Service]\nUser=jellyfin\nExecStart=/bin/true\n"
@@ -56,6 +56,12 @@ def test_mounts_of_other_libraries_are_no_users(to: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(library_users, "services", lambda: services([str(to)]))
     monkeypatch.setattr(library_users, "processes", lambda: iter(()))
     monkeypatch.setattr(library_users, "is_own", lambda name: is_own(name, [str(to)]), raising=False)
+    monkeypatch.setattr(library_users, "is_enabled", lambda name: is_enabled(name, [str(to)]))
+    (to / "plex.service").write_text(PLAYER)  # installed, but disabled
+    wants = to / "multi-user.target.wants"
+    wants.mkdir()
+    for name in ("emby.service", "jellyfin.service", MINE, OWN):
+        (wants / name).symlink_to(to / name)
     assert library_users.likely_units() == ["emby.service", "jellyfin.service", MINE]
 
 
