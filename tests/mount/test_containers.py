@@ -262,8 +262,7 @@ def test_policyfs_in_a_container_beside_its_users(home: Home) -> None:
     home.check()
 
 
-INIT_SETUP: Final = f"""\
-mkdir -p /opt/films /etc/init
+FILMS: Final = f"""\
 cat >/opt/films/compose.yaml <<'END'
 version: "2.4"
 services:
@@ -273,7 +272,12 @@ services:
     volumes: ["/usr:/usr:ro", "{STORE}/Films:/films:ro"]
     command: sleep 1000
 END
-cd /opt/films
+"""
+"""Writes the compose file of a service with films."""
+
+INIT_SETUP: Final = f"""\
+mkdir -p /opt/films /etc/init
+{FILMS}cd /opt/films
 docker-compose up --detach
 cd /
 run="run --detach --network none -v /usr:/usr:ro"
@@ -324,16 +328,7 @@ def _past(home: Home, site: str = SITE) -> set[str]:
 
 BACK: Final = f"""\
 mkdir /opt/films
-cat >/opt/films/compose.yaml <<'END'
-version: "2.4"
-services:
-  films:
-    image: own
-    network_mode: none
-    volumes: ["/usr:/usr:ro", "{STORE}/Films:/films:ro"]
-    command: sleep 1000
-END
-cat >/opt/films/policyfs.yaml <<'END'
+{FILMS}cat >/opt/films/policyfs.yaml <<'END'
 version: "2.4"
 services:
   films: {{volumes: ["/run/policyfs/mounts/home/tv:/films"]}}

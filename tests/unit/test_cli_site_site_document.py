@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.cli.common.target_places import private_places
 from policyfs.cli.main import build_parser
-from policyfs.cli.site.site_document import MountDoc, OptionsDoc, Target, label, private_places, read_site
+from policyfs.cli.site.site_document import MountDoc, OptionsDoc, Target, label, read_site
 from policyfs.errors import PolicyfsError
 from policyfs.policy.errors import PolicyErrors
 from tests.support.machine.documents import CHECKOUT

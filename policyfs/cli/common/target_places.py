@@ -24,10 +24,19 @@ def place_in(above: str, target: str) -> str:
     return os.path.join(above, TARGETS, place_name(target))
 
 
+def private_places() -> str:
+    """Return the directory of the mounts of services and containers. Nobody but root may enter it."""
+    return str(control.runtime_dir() / "mounts")
+
+
+def is_private(path: str) -> bool:
+    """Return True if a path without symlinks is below the directory of these mounts."""
+    return path.startswith(f"{os.path.realpath(private_places())}/")
+
+
 def is_place(path: str) -> bool:
     """Return True if a path is the place of a target: its mount is no mount with a daemon of its own."""
-    private = os.path.realpath(control.runtime_dir() / "mounts")
-    return path.startswith(f"{private}/") and os.path.basename(os.path.dirname(path)) == TARGETS
+    return is_private(path) and os.path.basename(os.path.dirname(path)) == TARGETS
 
 
 def places_beside(at: str) -> list[str]:

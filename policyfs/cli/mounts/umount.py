@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from policyfs.cli.common.live_mounts import known, part
 from policyfs.cli.common.processes import look, status_file
-from policyfs.cli.common.target_places import places_beside
+from policyfs.cli.common.target_places import is_private, places_beside
 from policyfs.daemon.control import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.linux.peer import peer_of
@@ -81,10 +81,7 @@ def run_umount(args: argparse.Namespace) -> int:
             try:
                 _clear_targets(path)  # before: an engine starts no container on a bind that is dead
             except (OSError, PolicyfsError) as error:  # but the mount ends
-                print(
-                    f"policyfs: {shown(path)} keeps old targets: {shown(str(error))}",
-                    file=sys.stderr,
-                )
+                print(f"policyfs: {shown(path)} keeps old targets: {shown(str(error))}", file=sys.stderr)
             _unmount(path, lazy=lazy, force=abort)
         elif not daemons:
             raise PolicyfsError(f"nothing is mounted on {path}")
@@ -95,8 +92,7 @@ def run_umount(args: argparse.Namespace) -> int:
 
 def _targets(path: str) -> list[str]:
     """Return the places of the targets of a mount of a site, with which services and containers have it."""
-    private = os.path.realpath(control.runtime_dir() / "mounts")
-    return places_beside(path) if path.startswith(f"{private}/") else []
+    return places_beside(path) if is_private(path) else []
 
 
 def _clear_targets(path: str) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 
 from policyfs.cli.common.colour import columns, wanted
 from policyfs.cli.common.policy_files import TEST_SUFFIX
+from policyfs.cli.common.target_places import private_places
 from policyfs.cli.machine.findings import State as FindingState
 from policyfs.cli.machine.past_mounts import others_past
 from policyfs.cli.machine.running_containers import Container, compose_files, past_policy, running
@@ -52,7 +53,7 @@ from policyfs.cli.site.compose_document import ComposeFile, read_compose
 from policyfs.cli.site.compose_project import NAMES
 from policyfs.cli.site.own_units import UNITS, maker
 from policyfs.cli.site.site import State, look, place_of, run_up
-from policyfs.cli.site.site_document import Site, Target, private_places, site_of
+from policyfs.cli.site.site_document import Site, Target, site_of
 from policyfs.cli.site.site_units import compose_file, write_units
 from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
 from policyfs.linux.interpreter import own_program

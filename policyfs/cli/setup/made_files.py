@@ -17,11 +17,12 @@ from typing import Any, Final, NamedTuple
 
 from policyfs.cli.common.as_owner import in_directory
 from policyfs.cli.common.output import new_file, replace_file, write_new
+from policyfs.cli.common.target_places import private_places
 from policyfs.cli.owners.owner import set_owner
 from policyfs.cli.setup.compose_override import Edit, Place, apply, forget, take_back
 from policyfs.cli.site.own_units import UNITS, maker
 from policyfs.cli.site.site import run_down
-from policyfs.cli.site.site_document import Site, private_places, read_site
+from policyfs.cli.site.site_document import Site, read_site
 from policyfs.cli.site.site_targets import remove_places
 from policyfs.cli.site.site_units import remove_stale
 from policyfs.domain import OWNER_NONE

@@ -107,9 +107,10 @@ class Project:
             for at, tag in reversed(tags):  # inner ones first
                 _mark(tree, at, tag)
             try:
-                yield _located(tree, path, place)
+                found = _located(tree, path, place)
             except ValueError as error:
                 raise PolicyfsError(f"{shown(path)}: {error}") from error
+            yield found
 
     def _with_others(self, tree: Tree, path: str, place: Place) -> Tree:
         """Merge a file over the files that it includes, and its services over those that they extend."""

@@ -21,10 +21,11 @@ from policyfs.cli.common.live_mounts import is_of_unit, is_renewed_by_reload
 from policyfs.cli.common.mountpoint_way import check_way
 from policyfs.cli.common.on_record import trail_root
 from policyfs.cli.common.policy_files import read_sources
+from policyfs.cli.common.target_places import private_places
 from policyfs.cli.mounts.follow import why_not
 from policyfs.cli.mounts.mount import MOUNTS, check_policy
 from policyfs.cli.site.site_changes import OTHER_CODE, arguments_of, changes
-from policyfs.cli.site.site_document import MountDoc, Site, label, private_places, read_site
+from policyfs.cli.site.site_document import MountDoc, Site, label, read_site
 from policyfs.cli.site.site_targets import bind_targets, make_places, unbound
 from policyfs.content.workers.policy_parser import parse_apart
 from policyfs.daemon.control import control

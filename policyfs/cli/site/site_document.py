@@ -13,8 +13,7 @@ from typing import Annotated, Final, NamedTuple
 from pydantic import AfterValidator, BeforeValidator
 
 from policyfs.cli.common.quantities import age, count, number, segment_size, size
-from policyfs.cli.common.target_places import WHOLE, place_in, place_name
-from policyfs.daemon.control import control
+from policyfs.cli.common.target_places import WHOLE, place_in, place_name, private_places
 from policyfs.errors import PolicyfsError
 from policyfs.policy.errors import PolicyError, quote
 from policyfs.policy.text.companions import Head, Reader, sound
@@ -253,11 +252,6 @@ def site_of(path: str, data: bytes) -> Site:
     top = file.top.doc
     mounts = tuple(_placed(top.name, part.doc) for part in file.items if part.doc is not None)
     return Site(absolute, top.name, top.store, top.policy, top.trail, mounts, top.past)
-
-
-def private_places() -> str:
-    """Return the directory of the mounts of services and containers. Nobody but root may enter it."""
-    return str(control.runtime_dir() / "mounts")
 
 
 def _placed(site: str, mount: MountDoc) -> MountDoc:
