@@ -104,6 +104,12 @@ def life_of_beach(truth: Household) -> int:
     return sum(one.path in names and one.time_ns <= gone for one in truth.requests)
 
 
+def changes_of_beach(truth: Household) -> list[tuple[str, str, str]]:
+    changes = {"create", "rename", "unlink", "release"}
+    found = [one for one in truth.requests if BEACH.encode() in {one.path, one.new_path}]
+    return [(one.app, one.operation, one.path.decode()) for one in found if one.operation in changes]
+
+
 def hour(one: Event) -> str:
     return f"2026-03-03T{one.time_ns // 3600 // 10**9 % 24:02}"
 
@@ -125,6 +131,7 @@ def answers(asked: Asked, number: int, truth: Household) -> tuple[object, object
         lambda: ([(one["app"], one["path"], one["size_before"]) for one in lines],
                  [(one.app, one.path.decode(), one.size_before) for one in truth.requests
                   if one.operation == "unlink"]),
+        lambda: ([(one["app"], one["operation"], one["path"]) for one in lines], changes_of_beach(truth)),
         lambda: (sum(one["life"] == 1 for one in lines), life_of_beach(truth)),
         lambda: (set(asked.by("path", "op")), changes_of_tidy(truth)),
         lambda: ([(one["path"], one["size_before"], one["size_after"]) for one in lines],
@@ -166,7 +173,7 @@ def test_a_question_has_the_right_answer(
 def test_the_trail_is_as_a_real_one(month: tuple[Path, Household]) -> None:
     """It is compressed and sealed, and repeats are counted."""
     place, truth = month
-    assert len(ROWS) == 20
+    assert len(ROWS) == 21
     assert list(place.rglob("*.zst"))
     assert list(place.rglob("*.seal"))
     lines = sum(len(list(records(chain))) for chain in find_chains(place / "trail"))

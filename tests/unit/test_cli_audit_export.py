@@ -79,7 +79,7 @@ def test_an_error_names_the_file_that_failed(
     monkeypatch.setattr("policyfs.journal.index.indexed.IndexedTrail.portions", broken)
     with pytest.raises(PolicyfsError, match=r"^cannot read the trail at .*/trail: Input/output error$"):
         run(trail, "export", "--format", form, "-o", str(tmp_path / "out"))
-    monkeypatch.setattr("policyfs.cli.audit.export.open_trail", lambda _: next(broken()))
+    monkeypatch.setattr("policyfs.cli.audit.export.opened", lambda _: next(broken()))
     with pytest.raises(PolicyfsError, match=r"^cannot read the trail"):
         run(trail, "export", "--format", form, "-o", str(tmp_path / "out"))
     assert (tmp_path / "out").read_text() == "old"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import TYPE_CHECKING
 
 from policyfs.cli.audit.policies import KeptPolicies
 from policyfs.cli.audit.query import open_trail
+from policyfs.cli.audit.store_paths import StorePaths
 from policyfs.cli.common.colour import columns
 from policyfs.domain import OWNER_NONE, Decision, Facts, FileType, Principal
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.journal.files.policy_texts import read_pointer
+from policyfs.journal.index.indexed import IndexedTrail
 from policyfs.trail.lines.table import shown, shown_path, table
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ _REQUESTS = ("see", "read", "write", "create", "delete", "attr")
 
 def add_who_could(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("place", metavar="PATH", help="a path from the mount's root")
+    add("place", metavar="PATH", help="a path in the mounts or in the store")
     add("--policy", metavar="P", help="use this policy, not the policies that the trail names")
     add("--directory", action="store_true", help="the path is a directory")
     add("--kind", help="the content kind of the file, such as image/jpeg")
@@ -43,10 +46,12 @@ def run_who_could(args: argparse.Namespace) -> int:
             f"write the path from the root of the mount, such as /DCIM/a.jpg, not {args.place!r}"
         )
     found, anyone = [], False
-    for name, policy in _policies(args):
+    trail = None if args.policy else open_trail(args)
+    path = args.place if trail is None else StorePaths(trail).told(args.place)
+    for name, policy in _policies(args, trail):
         engine = compile_policy(in_force(policy, time.time_ns()))
         for who in _callers(engine):
-            row = _may(engine, who, args)
+            row = _may(engine, who, path, args)
             found.append((name, who.label, row))
             anyone = anyone or row["see"] != "no"
     if args.json:
@@ -59,15 +64,14 @@ def run_who_could(args: argparse.Namespace) -> int:
     return EXIT_OK if anyone else EXIT_REFUSED
 
 
-def _policies(args: argparse.Namespace) -> Iterator[tuple[str, Policy]]:
-    if args.policy:
+def _policies(args: argparse.Namespace, trail: IndexedTrail | None) -> Iterator[tuple[str, Policy]]:
+    if trail is None:
         from policyfs.cli.common.policy_files import read_sources
         from policyfs.policy.text.parse import parse_policy
 
         policy = parse_policy(read_sources(args.policy))
         yield policy.digest, policy
         return
-    trail = open_trail(args)
     kept, found = KeptPolicies(trail.chains), set()
     for chain in trail.chains:
         digest, _ = read_pointer(Path(chain.directory))
@@ -91,11 +95,11 @@ def _callers(engine: Engine) -> Iterator[Principal]:
         yield stranger
 
 
-def _may(engine: Engine, who: Principal, args: argparse.Namespace) -> dict[str, str]:
+def _may(engine: Engine, who: Principal, place: str, args: argparse.Namespace) -> dict[str, str]:
     ftype = FileType.DIRECTORY if args.directory else FileType.REGULAR
     from policyfs.policy.explain.explain import explain
 
-    path, there = args.place.encode("utf-8", "surrogateescape"), Facts(args.kind, None)
+    path, there = os.fsencode(place), Facts(args.kind, None)
     new = Facts(None, OWNER_NONE if who.app is None else who.app)
     answers, rules, causes, view = {}, {}, {}, ""
     for request in _REQUESTS:

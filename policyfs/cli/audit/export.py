@@ -20,8 +20,7 @@ from policyfs.cli.audit.query import (
     add_query,
     events_of,
     finish,
-    open_trail,
-    selection_of,
+    opened,
     unreadable,
 )
 from policyfs.cli.common.output import private_file
@@ -65,7 +64,7 @@ def run_export(args: argparse.Namespace) -> int:
 
         print(json.dumps(line_schema(), indent=2))
         return EXIT_OK
-    trail, wanted = open_trail(args), selection_of(args)
+    trail, wanted = opened(args)
     if args.output is None:
         count = _written(args, trail, wanted, sys.stdout)
     else:

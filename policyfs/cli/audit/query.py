@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.cli.audit.names import check_names
+from policyfs.cli.audit.store_paths import StorePaths
 from policyfs.cli.common.on_record import key_directory
 from policyfs.cli.common.progress import silent
 from policyfs.errors import EXIT_INCOMPLETE, PolicyfsError
@@ -75,6 +76,15 @@ def selection_of(args: argparse.Namespace) -> Selection:
     }
     tree = all_of(parse_query(text), *(option(field, values) for field, values in given.items()))
     return Selection(tree, Clock(datetime.now(UTC), zone_of(args)), text)
+
+
+def opened(args: argparse.Namespace) -> tuple[IndexedTrail, Selection]:
+    """Return the trails in the directory --trail, and the selection of events of a command line, in which
+    paths of a store also stand for those in its mounts. Raises as selection_of() and open_trail()."""
+    wanted = selection_of(args)
+    trail = open_trail(args)
+    tree = StorePaths(trail).translated(wanted.tree)
+    return trail, wanted if tree == wanted.tree else Selection(tree, wanted.clock, wanted.text)
 
 
 def zone_of(args: argparse.Namespace) -> tzinfo | None:
@@ -156,6 +166,15 @@ def events_of(trail: IndexedTrail, wanted: Selection) -> Iterator[tuple[Record, 
     for item in selected(trail, wanted):
         if isinstance(item, Record) and item.event is not None:
             yield item, item.event
+
+
+def tell_nothing(trail: IndexedTrail, args: argparse.Namespace, what: str) -> None:
+    """Print on stderr that nothing was found, and what is on record at all. what: such as "matches"."""
+    sys.stdout.flush()
+    stores = ", ".join(map(shown, StorePaths(trail).stores)) or "stores"
+    covered = f"what programs did in the mounts of {stores}; not what they changed in a store itself"
+    print(f"policyfs: nothing in the trail at {shown(args.trail)} {what}", file=sys.stderr)
+    print(f"policyfs: on record is {covered}, past its mounts", file=sys.stderr)
 
 
 def tell_lacking(trail: IndexedTrail, wanted: Selection) -> None:

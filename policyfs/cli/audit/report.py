@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from policyfs.cli.audit.evidence import of_machine
 from policyfs.cli.audit.names import check_names
 from policyfs.cli.audit.policies import KeptPolicies
-from policyfs.cli.audit.query import add_query, finish, holes_of, open_trail, selection_of, zone_of
+from policyfs.cli.audit.query import add_query, finish, holes_of, opened, zone_of
 from policyfs.cli.audit.summary import count_portion
 from policyfs.cli.audit.verify import reports_on
 from policyfs.cli.common.output import write_private
@@ -45,7 +45,7 @@ def add_report(parser: argparse.ArgumentParser) -> None:
 
 def run_report(args: argparse.Namespace) -> int:
     """Write the HTML page. Return 1 if no event matches the query, and 5 if the trail is not whole."""
-    trail, wanted = open_trail(args), selection_of(args)
+    trail, wanted = opened(args)
     check_names(trail, wanted)
     policies = KeptPolicies(trail.chains)
     summary, overview = Summary(), Overview(policies.fact)

@@ -19,10 +19,10 @@ from policyfs.cli.audit.query import (
     hole_fields,
     holes_of,
     json_fields,
-    open_trail,
+    opened,
     selected,
-    selection_of,
     tell_lacking,
+    tell_nothing,
     zone_of,
 )
 from policyfs.cli.common.colour import columns
@@ -32,7 +32,6 @@ from policyfs.journal.files.reader import Follower, last_records, records
 from policyfs.journal.files.segments import Chain
 from policyfs.journal.index.indexed import IndexedTrail
 from policyfs.trail.lines.record import BadLine, Record
-from policyfs.trail.lines.table import shown
 from policyfs.trail.query.expression import And
 from policyfs.trail.query.query import merge
 from policyfs.trail.query.rows import Row, Rows
@@ -120,11 +119,10 @@ class _Newest:
 
 def run_search(args: argparse.Namespace) -> int:
     """Print the events that match the query; without a query, all records. Return 1 if there is none."""
-    wanted = selection_of(args)
     # First find the end of the trail, then read up to it. So no line between the two steps is lost.
     follower = Follower(Path(args.trail)) if args.follow else None
     last = args.last or (_FOLLOWED if args.follow else 0)
-    trail = open_trail(args)
+    trail, wanted = opened(args)
     printer, rows, newest = _Printer(args, trail.chains), _rows(args), _Newest(last)
     keep = newest.extend if last else printer.print_all
     found, trouble = 0, list[str]()
@@ -150,7 +148,7 @@ def run_search(args: argparse.Namespace) -> int:
         _follow(follower, printer, _rows(args, at_once=True), wanted, last_seq)
         return EXIT_OK
     if not found:
-        print(f"policyfs: nothing in the trail at {shown(args.trail)} matches", file=sys.stderr)
+        tell_nothing(trail, args, "matches")
     return code
 
 

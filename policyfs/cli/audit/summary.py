@@ -14,9 +14,9 @@ from policyfs.cli.audit.query import (
     finish,
     hole_fields,
     holes_of,
-    open_trail,
-    selection_of,
+    opened,
     tell_lacking,
+    tell_nothing,
     zone_of,
 )
 from policyfs.cli.common.colour import columns
@@ -53,13 +53,12 @@ def run_summary(args: argparse.Namespace) -> int:
     for name in by:
         if name not in (*GROUPS, _NEW):
             raise UsageError(f"--by {shown(name)!r}: the possible fields are {', '.join((*GROUPS, _NEW))}")
-    wanted = selection_of(args)
-    trail = open_trail(args)
+    trail, wanted = opened(args)
     check_names(trail, wanted)
     fields = [name for name in by if name != _NEW]
     summary = summarize(trail, wanted, fields)
     if _NEW in by:
-        summary.grouped = _marked(summary, by.index(_NEW), _keys_before(trail, args, fields), len(by))
+        summary.grouped = _marked(summary, by.index(_NEW), _keys_before(args, fields), len(by))
     policies = KeptPolicies(trail.chains)
     if args.json:
         holes = hole_fields(holes_of(trail, wanted))
@@ -78,15 +77,17 @@ def run_summary(args: argparse.Namespace) -> int:
     else:
         print("\n".join(summary_lines(summary, zone_of(args), columns(), policies.fact)))
     tell_lacking(trail, wanted)
+    if not summary.events:
+        tell_nothing(trail, args, "matches")
     return finish(trail, EXIT_OK if summary.events else EXIT_REFUSED, wanted)
 
 
-def _keys_before(trail: IndexedTrail, args: argparse.Namespace, by: list[str]) -> Groups:
+def _keys_before(args: argparse.Namespace, by: list[str]) -> Groups:
     """Return the groups that the query finds before --since. Raises UsageError without --since."""
     if args.since is None:
         raise UsageError(f"--by {_NEW} needs --since WHEN: what came before is not new")
     earlier = argparse.Namespace(**{**vars(args), "since": None, "until": args.since})
-    return summarize(trail, selection_of(earlier), by).grouped
+    return summarize(*opened(earlier), by).grouped
 
 
 def _marked(summary: Summary, at: int, before: Groups, fields: int) -> Groups:

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from policyfs.cli.audit.policies import KeptPolicies
-from policyfs.cli.audit.query import finish, hole_fields, holes_of, open_trail, zone_of
+from policyfs.cli.audit.query import finish, hole_fields, holes_of, open_trail, tell_nothing, zone_of
+from policyfs.cli.audit.store_paths import MOUNTS, StorePaths, option_of, quoted
 from policyfs.cli.common.colour import columns
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
 from policyfs.journal.index.indexed import IndexedTrail
@@ -33,7 +34,6 @@ from policyfs.trail.query.selection import Selection
 from policyfs.trail.query.terms import Clock
 from policyfs.trail.text.render import RowPrinter
 
-_MOUNTS = frozenset({"mount"})
 _MOVED = (
     "SELECT class, first.name, second.name FROM event JOIN path first ON first.id = path"
     " JOIN path second ON second.id = new_path WHERE new_path IS NOT NULL ORDER BY line"
@@ -41,7 +41,7 @@ _MOVED = (
 
 
 def add_timeline(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="FILE", help="a path from the mount's root, now or at any time")
+    parser.add_argument("path", metavar="FILE", help="a path in the mounts or in the store, at any time")
 
 
 def run_timeline(args: argparse.Namespace) -> int:
@@ -49,14 +49,14 @@ def run_timeline(args: argparse.Namespace) -> int:
     if not args.path.startswith("/"):
         raise UsageError(f"write the path from the root of the mount, such as /DCIM/a.jpg, not {args.path!r}")
     trail = open_trail(args)
-    path = args.path.encode("utf-8", "surrogateescape")
+    paths = {os.fsencode(args.path), os.fsencode(StorePaths(trail).told(args.path))}
     moves, known = _survey(trail)
-    names = other_names(path, moves)
+    names = {name for path in paths for name in other_names(path, moves)}
     wanted = Selection(_about(names, moves), Clock(datetime.now(UTC)))
     lives: defaultdict[str, Lives[Record]] = defaultdict(Lives)
     for store, event, item in _events(trail, wanted, known):
         lives[store].add(event, item)
-    found = [life for of_store in lives.values() for life in of_store.all if path in life.ever]
+    found = [life for of_store in lives.values() for life in of_store.all if paths & life.ever]
     is_cut = len(names) >= NAMES
     if args.json:
         for number, life in enumerate(found, start=1):
@@ -73,9 +73,7 @@ def run_timeline(args: argparse.Namespace) -> int:
         what = f"the file has had {NAMES:,} names or more: events under further names are left out"
         print(f"policyfs: {what}", file=sys.stderr)
     if not found:
-        hint = "; paths begin at the root of the mount, such as /DCIM/a.jpg" if os.path.lexists(path) else ""
-        what = f"no event in the trail at {args.trail} is about {shown_path(path)}{hint}"
-        print(f"policyfs: {what}", file=sys.stderr)
+        tell_nothing(trail, args, f"is about {shown_path(os.fsencode(args.path))}")
     return finish(trail, EXIT_OK if found else EXIT_REFUSED)
 
 
@@ -84,20 +82,13 @@ def _events(trail: IndexedTrail, wanted: Selection, known: set[str]) -> Iterator
     # Events before the first ``mount`` record of a chain are of the store *unknown*.
     unknown = next(iter(known)) if len(known) == 1 else ""
     stores: dict[str, str] = {}
-    for item in merge([trail.selected(chain, wanted, _MOUNTS) for chain in trail.chains]):
+    for item in merge([trail.selected(chain, wanted, MOUNTS) for chain in trail.chains]):
         if not isinstance(item, Record):
             continue
         if item.kind == "mount":
-            stores[item.place.mount_id] = _store_of(item)
+            stores[item.place.mount_id] = option_of(item, "store")
         elif item.event is not None:
             yield stores.get(item.place.mount_id) or unknown, item.event, item
-
-
-def _store_of(mount: Record) -> str:
-    """Return the path of the store in a ``mount`` record, or an empty text if the record has none."""
-    options = mount.fields.get("options")
-    store = options.get("store") if isinstance(options, dict) else None
-    return os.path.normpath(store) if isinstance(store, str) else ""
 
 
 def _print_life(life: Life[Record], rows: RowPrinter, *, several: bool, is_cut: bool) -> None:
@@ -128,7 +119,7 @@ def _survey(trail: IndexedTrail) -> tuple[list[Move], set[str]]:
     stores: set[str] = set()
     for chain in trail.chains:
         for portion in trail.portions(chain):
-            stores |= {_store_of(item) for item in portion.own(_MOUNTS) if isinstance(item, Record)}
+            stores |= {option_of(item, "store") for item in portion.own(MOUNTS) if isinstance(item, Record)}
             classes = portion.index.classes
             moving = {id_ for id_, event in classes.items() if event.operation in MOVES and happened(event)}
             moves = portion.index.query(_MOVED) if moving else ()
@@ -138,7 +129,7 @@ def _survey(trail: IndexedTrail) -> tuple[list[Move], set[str]]:
 
 def _on(names: set[bytes]) -> Term:
     """Return a condition of a query (a Term) that selects the events of these paths."""
-    return Term("path", tuple(Value(_quoted(name)) for name in sorted(names)))
+    return Term("path", tuple(Value(quoted(os.fsdecode(name))) for name in sorted(names)))
 
 
 def _about(names: set[bytes], moves: list[Move]) -> Expression:
@@ -147,8 +138,3 @@ def _about(names: set[bytes], moves: list[Move]) -> Expression:
     above = {name[:end] for name in names for end, byte in enumerate(name) if byte == ord("/")} & moved
     renames = [all_of(Term("op", (Value("rename"),)), _on(above))] if above else []
     return any_of(_on(names), *renames)
-
-
-def _quoted(path: bytes) -> str:
-    text = path.decode("utf-8", "surrogateescape")
-    return "".join("\\" + char if char in "\\*?{}[],()" else char for char in text)

@@ -53,7 +53,8 @@ class Start:
         except OSError:
             mountpoint = os.path.abspath(args.mountpoint)
         places = [os.path.realpath(args.store), mountpoint]
-        told = {"options": options_of(args), **starter(f"policyfs {args.command}")}
+        own = {"store": os.path.abspath(args.store), "mountpoint": mountpoint}
+        told = {"options": options_of(args) | own, **starter(f"policyfs {args.command}")}
         return cls(root, told, mountpoint, places)
 
     def claim(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from policyfs.cli.audit.names import check_names
-from policyfs.cli.audit.query import add_query, finish, hole_fields, holes_of, open_trail, selection_of
+from policyfs.cli.audit.query import add_query, finish, hole_fields, holes_of, opened
 from policyfs.cli.common.time_bound import bounded
 from policyfs.cli.policy.recorded_requests import RecordedRequests, Sighting
 from policyfs.domain import DENY_UNKNOWN
@@ -42,7 +42,7 @@ end at a date)."""
 
 def run_learn(args: argparse.Namespace) -> int:
     """Print a proposed policy. Return 1 if there is nothing to propose."""
-    trail, wanted = open_trail(args), selection_of(args)
+    trail, wanted = opened(args)
     check_names(trail, wanted)
     requests, evidence = RecordedRequests(trail, wanted), Evidence()
     words, bounds = _collect(requests, evidence)

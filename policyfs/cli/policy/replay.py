@@ -7,7 +7,7 @@ import functools
 import json
 
 from policyfs.cli.audit.names import check_names
-from policyfs.cli.audit.query import add_query, finish, hole_fields, holes_of, open_trail, selection_of
+from policyfs.cli.audit.query import add_query, finish, hole_fields, holes_of, opened
 from policyfs.cli.common.policy_files import read_sources
 from policyfs.cli.policy.recorded_requests import RecordedRequests, Sighting
 from policyfs.errors import EXIT_OK, EXIT_REFUSED
@@ -24,7 +24,7 @@ def run_replay(args: argparse.Namespace) -> int:
     engine = load_policy(read_sources(args.policy))
     if args.monitor:
         engine = compile_policy(engine.policy, monitor=True)
-    trail, wanted = open_trail(args), selection_of(args)
+    trail, wanted = opened(args)
     check_names(trail, wanted)
     requests = RecordedRequests(trail, wanted, ends([engine.policy], ALWAYS))
     report = Report()

@@ -76,7 +76,7 @@ def write(root: Path, keys: Path, events: int, segment_bytes: int) -> Household:
         }  # fmt: skip
         for journal in journals.values():
             text = policy_text(_DIGEST, [("family.yaml", POLICY)])
-            start = {"policy": _DIGEST, "cause": "command", "options": {"store": "/srv"}}
+            start = {"policy": _DIGEST, "cause": "command", "options": {"store": "/srv/media"}}
             journal.tell("mount", start, policy=text, previous="")
         for at, event in enumerate(_requests(events)):
             name = SECOND if event.app in {"camera", "sync"} else FIRST
