@@ -224,6 +224,7 @@ bench:
 
 docs:
 	@$(PY) packaging/docs/modules.py
+	@$(PY) packaging/docs/evidence.py
 	@PYTHONPATH=. $(PY) -m policyfs.cli.main policy schema > policies/policyfs.schema.json
 	@PYTHONPATH=. $(PY) -m policyfs.cli.main audit export --schema > policies/policyfs-trail.schema.json
 	@POLICYFS_UPDATE_GOLDEN=1 $(PY) -m pytest -q tests/unit/test_redact_registry.py \

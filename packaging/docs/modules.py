@@ -1,4 +1,5 @@
-"""docs/modules.md from the code: every room with its first sentence, and which room imports which.
+"""docs/modules.md from the code: every room with its first sentence, and which room imports which. And the
+list of the decisions, from their titles.
 
     python packaging/docs/modules.py        # `make docs` runs it, and a test says when it is to be run
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).parents[2]
 PACKAGE = CHECKOUT / "policyfs"
 PAGE = CHECKOUT / "docs/modules.md"
+DECISIONS = CHECKOUT / "docs/decisions/README.md"
 _HEAD = """\
 # Rooms
 
@@ -112,5 +114,17 @@ def page() -> str:
     return "\n".join([*out, ""])
 
 
+def decisions(text: str) -> str:
+    """docs/decisions/README.md, with its table of all decisions made anew."""
+    rows = []
+    for path in sorted(DECISIONS.parent.glob("0*.md")):
+        title, _, status, *_ = path.read_text(encoding="utf-8").split("\n")
+        ended = re.match(r"Status: (given up for \d{4}|merged into \d{4}),", status)
+        number, what = title[2:].split(": ", 1)
+        rows.append(f"| [{number}]({path.name}) | {what}{f' ({ended[1]})' if ended else ''} |\n")
+    return re.sub(r"(?<=\|---\|---\|\n)(?:\|.*\n)*", lambda _: "".join(rows), text)
+
+
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    DECISIONS.write_text(decisions(DECISIONS.read_text(encoding="utf-8")), encoding="utf-8")

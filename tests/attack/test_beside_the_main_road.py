@@ -122,6 +122,11 @@ def punch_what_may_be_read(root: Path) -> list[str]:
 
 
 def test_what_may_only_be_read_is_not_punched(mount: Mount) -> None:
+    """Attack B10.1: Punch, reserve, or copy into a file by a descriptor whose rights a reload took away
+    Guard: policyfs/fs/access/gate.py::Gate.handle
+    Also: ::test_what_a_reload_took_away_is_refused_to_open_files
+    Without: ::test_without_a_decision_open_files_go_on_being_changed
+    """
     assert set(call_as(APP, punch_what_may_be_read, mount.mountpoint)) == {"EACCES", "EBADF"}
     _no_loss(mount)
 
@@ -182,6 +187,10 @@ def copy_out(root: Path) -> bytes:
 
 
 def test_copies_of_what_is_redacted_have_no_place(mount: Mount) -> None:
+    """Attack B10.3: Copy a photo out of its redacted view within the store
+    Guard: policyfs/fs/data/ranges.py::Ranges.copy
+    Without: ::test_copied_in_the_store_they_would_have_it
+    """
     copied = call_as(APP, copy_out, mount.mountpoint)
     assert len(copied) == len(PHOTO)
     assert jpegs.leaks(PHOTO)
@@ -218,6 +227,11 @@ def keep_the_head(root: Path) -> list[str]:
 
 
 def test_a_checked_file_stays_what_it_must_be(mount: Mount) -> None:
+    """Attack C1.7: Change a photo into another kind by zeroing or punching its beginning
+    Guard: policyfs/fs/checked/head_writes.py::Checker.allocate
+    Also: ::test_space_is_reserved_for_what_is_not_known_yet
+    Without: ::test_unjudged_it_becomes_something_else
+    """
     path = mount.store / "photos/photo.jpg"
     said = call_as(APP, zero_the_head, mount.mountpoint)
     assert set(said) <= {"EPERM", "ENOTSUP"}
@@ -288,6 +302,10 @@ def test_passed_on_a_flag_would_be_set(weak) -> None:
 
 
 def test_no_flag_is_set_and_no_block_is_told(mount: Mount) -> None:
+    """Attack B10.5: Set inode flags, ask for block numbers, share blocks
+    Guard: policyfs/fs/raw_handlers.py::RawHandlers.ioctl
+    Without: ::test_passed_on_a_flag_would_be_set
+    """
     names = ("free/flagged", "look/file", "shown/photo.jpg", "look")
 
     def flags() -> list[str]:

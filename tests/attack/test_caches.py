@@ -123,6 +123,12 @@ def beside(mount: Mount, directory: str) -> tuple[list[dict[str, str]], list[str
 
 
 def test_what_one_app_was_told_answers_nobody_else(mounts: Mounts, furnished: Path) -> None:
+    """Attack B4.1: Let another app fill the kernel's caches, also with missing names, and request the same
+    names
+    Guard: policyfs/fs/kernel_cache/attributes.py::Timeouts.entry,
+    policyfs/fs/kernel_cache/attributes.py::Timeouts.listing
+    Without: ::test_it_does_where_the_kernel_keeps_all_it_is_told
+    """
     mount = mounts.start(APART, furnished)
     told, odd = beside(mount, str(mount / "warm"))
     asked = [said for answers in told for name, said in answers.items() if name != "open as a path"]
@@ -152,7 +158,15 @@ def _of_one_uid(store: Path, case: str) -> str:
 
 @pytest.mark.parametrize("case", OF_ONE_UID)
 def test_what_one_uid_was_told_answers_no_other(mounts: Mounts, furnished: Path, case: str) -> None:
-    """In a mount that admits every uid as one app."""
+    """In a mount that admits every uid as one app.
+
+    Attack B4.3: The same for a name that only another uid of the app may see (`--any-uid`, rules about
+    uids)
+    Guard: policyfs/policy/rules/scope.py::Scope.uids_matter,
+    policyfs/fs/kernel_cache/attributes.py::Timeouts.use
+    Also: tests/unit/test_policy_rules_scope.py
+    Without: ::test_it_does_where_one_app_counts_as_one_caller
+    """
     place = _of_one_uid(furnished, case)
     mount = mounts.start(OF_ONE_UID[case], furnished, "--app", "one", "--any-uid")
     told, odd = beside(mount, str(mount / place))
@@ -182,7 +196,15 @@ def test_the_kernel_keeps_what_all_uids_are_told(mounts: Mounts, furnished: Path
 
 
 def test_a_name_among_kept_ones_is_not_kept_if_it_is_hidden_from_one(mounts: Mounts, furnished: Path) -> None:
-    """Beside it the kernel keeps what all see, though only some may write it."""
+    """Beside it the kernel keeps what all see, though only some may write it.
+
+    Attack B4.2: Find a hidden name through the kernel's caches, in a directory with names that all apps
+    see and that the kernel keeps
+    Guard: policyfs/policy/rules/distinctions.py::Distinctions.sight,
+    policyfs/policy/rules/distinctions.py::Distinctions.below
+    Also: tests/property/test_policy_distinctions.py
+    Without: ::test_it_is_found_where_the_analysis_says_that_nobody_differs
+    """
     mount = mounts.start(PARTLY, furnished)
     told, odd = beside(mount, str(mount / "common"))
     for answers in told:
@@ -282,6 +304,12 @@ def answered_late(mounts: Mounts, furnished: Path, stops: str, *more: str) -> st
 
 
 def test_an_answer_of_the_old_policy_brings_no_name_back(mounts: Mounts, furnished: Path) -> None:
+    """Attack B4.6: Bring back a name that a reload hid, by an answer of the old policy that the kernel uses
+    late
+    Guard: policyfs/fs/kernel_cache/staying_names.py::StayingNames.stays
+    Also: tests/unit/test_fs_kernel_cache_name_expiry.py
+    Without: ::test_it_does_where_the_kernel_forgets_no_name
+    """
     assert answered_late(mounts, furnished, "stops-with-old-answers") == "ENOENT"
 
 
@@ -293,7 +321,14 @@ BY_EPOCH: Final = ("stops-with-old-listings", "reload-by-epoch")
 
 
 def test_a_listing_of_the_old_policy_brings_no_name_back(mounts: Mounts, furnished: Path) -> None:
-    """Where all names are forgotten at once: the kernel gives names of a listing the epoch of its arrival."""
+    """Where all names are forgotten at once: the kernel gives names of a listing the epoch of its arrival.
+
+    Attack B4.7: The same by a listing that arrives after the reload, on a mount that drops all names at
+    once
+    Guard: policyfs/fs/kernel_cache/name_expiry.py::NameExpiry.expire_at_once,
+    policyfs/fs/kernel_cache/listed_names.py::ListedNames.add
+    Without: ::test_it_does_where_the_kernel_forgets_names_in_use_only
+    """
     assert answered_late(mounts, furnished, *BY_EPOCH) == "ENOENT"
 
 
@@ -321,7 +356,13 @@ def listed_after(mount: Mount) -> list[str]:
 
 
 def test_a_listing_of_the_old_policy_is_not_used_again(without, furnished: Path) -> None:
-    """Also while the kernel is late in dropping it: it may wait for a request that somebody makes last."""
+    """Also while the kernel is late in dropping it: it may wait for a request that somebody makes last.
+
+    Attack B4.8: After a reload, get a directory's listing that the kernel kept, while a slow request
+    prevents the kernel from dropping it
+    Guard: policyfs/fs/namespace/readdir.py::DirectoryListings._cached
+    Without: ::test_it_is_where_the_kernel_may_use_what_it_has
+    """
     mount = without("reload-drops-late,reload-by-epoch", HEAD, furnished, "--app", "warm")
     assert listed_after(mount) == ["file", "link"]
 
@@ -334,6 +375,13 @@ def test_it_is_where_the_kernel_may_use_what_it_has(without, furnished: Path) ->
 
 @pytest.mark.parametrize("options", [(), ("--app", "warm")], ids=["shared", "app"])
 def test_no_cache_leads_round_a_new_policy(mounts: Mounts, furnished: Path, options) -> None:
+    """Attack B4.11: Use the kernel's caches for access that a reload took away
+    Guard: policyfs/fs/kernel_cache/name_expiry.py::NameExpiry.expire,
+    policyfs/fs/kernel_cache/absent_names.py::AbsentNames.add
+    Also: tests/mount/test_reload.py::test_what_is_forbidden_now_is_gone_at_once,
+    tests/mount/test_reload.py::test_negative_answers_are_forgotten_too
+    Without: ::test_it_is_where_a_reload_drops_nothing
+    """
     mount = mounts.start(HEAD, furnished, *options)
     assert set(reloaded(mount).values()) == {"ENOENT"}
     if not options:

@@ -267,6 +267,13 @@ def settled(path: Path) -> bytes | None:
 
 @pytest.mark.parametrize("way", [*WAYS, tail_first], ids=lambda way: way.__name__)
 def test_the_wrong_content_leaves_nothing_behind_and_the_right_one_gets_in(mount, stored, way) -> None:
+    """Attack C1.1: Write a wrong kind in small steps, backwards, with holes, by two handles, through a
+    mapping; write the right kind first and a wrong one later
+    Guard: policyfs/fs/checked/head_writes.py::Checker.write
+    Also: ::test_a_photo_does_not_become_something_else,
+    tests/attack/test_content_unguarded.py::test_an_app_mount_lets_no_wrong_content_in
+    Without: tests/attack/test_content_unguarded.py::test_it_is_in_where_nothing_is_judged
+    """
     for name, data in WRONG.items():
         failed = run(mount, way, data, name)
         assert failed, f"{name}: no call failed"
@@ -392,7 +399,16 @@ def test_an_empty_file_stands_and_a_killed_writer_leaves_nothing(mount, stored) 
 
 
 def test_fsync_and_close_of_a_dup_tell_the_truth(mount, stored) -> None:
-    """C2: before the kind is known they are errors, not lies; the bytes stay held and can still get in."""
+    """C2: before the kind is known they are errors, not lies; the bytes stay held and can still get in.
+
+    Attack C2.1: Have a part of a file stored, or bytes confirmed that are not: by close of a copy,
+    fsync, or a crash of writer or daemon
+    Guard: policyfs/fs/checked/head_writes.py::Checker.settle
+    Also: ::test_an_empty_file_stands_and_a_killed_writer_leaves_nothing,
+    tests/attack/test_content_unguarded.py::test_a_crash_in_the_midst_leaves_no_half_and_broke_no_promise
+    Without:
+    tests/attack/test_content_unguarded.py::test_a_promise_is_broken_where_fsync_says_yes_to_what_is_held
+    """
 
     def script(channel) -> list[str]:
         one = Script(mount / "DCIM/a.jpg")
@@ -487,7 +503,12 @@ def swap_while_moving(corner: Corner, other: Mount, turns: range) -> list[str]:
 
 
 def test_what_is_moved_in_cannot_be_changed_afterwards(mount, stored) -> None:
-    """A descriptor or a mapping from where anything may be written does not come along."""
+    """A descriptor or a mapping from where anything may be written does not come along.
+
+    Attack C1.6: Write a wrong kind elsewhere and move it in, with a descriptor or mapping kept open
+    Guard: policyfs/fs/namespace/rename.py::Renamer._settled
+    Without: ::test_something_else_is_moved_in_where_nobody_asks_for_writers
+    """
     for mapping in (False, True):
         said = move_with_a_writer(mount, mapping)
         moved = stored / f"DCIM/moved-{mapping}.jpg"

@@ -206,6 +206,11 @@ def kept(empty_store: Path) -> Path:
 
 @pytest.mark.parametrize("apps", [False, True], ids=["shared", "app"])
 def test_what_is_refused_has_emptied_nothing(mounts: Mounts, kept: Path, apps: bool) -> None:
+    """Attack C3.1: Empty or cut a file by an open, truncate or rename that the daemon refuses afterwards
+    Guard: policyfs/fs/opening/write_access.py::WriteAccess.empty
+    Also: tests/mount/test_ops_policy.py::test_a_refused_call_changes_nothing
+    Without: ::test_it_is_empty_where_that_is_done_first
+    """
     mount = mounts.start(READER, kept.parents[1], *(("--app", "reader") if apps else ()))
     said = emptied(mount / "kept/file")
     assert set(said.values()) <= {"EACCES", "EINVAL", "EBADF"}, said

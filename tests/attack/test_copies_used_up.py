@@ -82,6 +82,13 @@ def neighbours_roads(
 
 @pytest.mark.parametrize("mapped", [False, True], ids=["open", "mapped only"])
 def test_one_app_cannot_use_up_the_room_for_copies(store_on, mounts_on, mapped) -> None:
+    """Attack B6.4: Use up the frozen copies (copies of files that policyfs redacts), or the trail's queue
+    Guard: policyfs/store/copies.py::CopyCache.admits,
+    policyfs/journal/writing/journal.py::Journal.record
+    Also: ::test_one_stranger_leaves_room_for_the_copies_of_another,
+    tests/unit/test_journal_writing_journal.py::test_a_full_queue_drops_and_says_so_where_it_happened
+    Without: ::test_without_shares_the_neighbour_gets_no_copy
+    """
     store = store_on("ext4")
     populate(store)
     mount = mounts_on.start(POLICY, store, "--copies-max", f"{ROOM * len(PHOTO)}")

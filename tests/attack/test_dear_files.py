@@ -103,7 +103,14 @@ def test_they_take_all_the_time_there_is_where_nothing_is_counted(
 def test_a_file_that_keeps_workers_busy_is_refused_at_once_the_next_time(
     without: Callable[..., Mount], store: Path
 ) -> None:
-    """The parsers of this daemon hang over a word in a file; there are two seconds for each look."""
+    """The parsers of this daemon hang over a word in a file; there are two seconds for each look.
+
+    Attack E4.3: Open again and again a file that makes workers hang
+    Guard: policyfs/content/missed.py::Missed.refusal, policyfs/content/workers/queue.py::Line.enter (no
+    app has the last worker)
+    Also: tests/unit/test_content_missed.py
+    Without: ::test_it_has_a_worker_each_time_where_that_is_forgotten
+    """
     mount = without("broken-parser", POLICY, store)
     honest = start_as(OTHER, _read_on, mount / "honest.jpg")
     assert call_as(GALLERY, _open_again, mount / "hang.jpg") == ["EACCES"] * OPENS
@@ -151,6 +158,14 @@ def _taken_by_patches(mount: Mount, store: Path) -> int:
 
 
 def test_files_with_very_many_hidden_parts_take_little_memory(mounts: Mounts, empty_store: Path) -> None:
+    """Attack E4.2: Open many files with as many hidden parts as a plan may have, so that the plans use up
+    the daemon's memory
+    Guard: policyfs/fs/redacted/patching.py::ranges_of,
+    policyfs/fs/redacted/leased.py::LeasedFiles.connect (a share for each app)
+    Also:
+    tests/unit/test_fs_redacted_leased.py::test_the_plans_of_one_apps_open_files_leave_memory_for_others
+    Without: ::test_they_take_much_where_plans_are_kept
+    """
     assert _taken_by_patches(mounts.start(POLICY, empty_store), empty_store) < MEMORY_MB
 
 

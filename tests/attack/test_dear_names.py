@@ -83,6 +83,12 @@ def honest_beside(mount: Mount) -> None:
 
 
 def test_a_long_row_of_digits_costs_no_more_than_another_name(mounts: Mounts, furnished: Path) -> None:
+    """Attack E3.1: Use names that cost the policy much time: long rows of digits at a glob's `{uid}`, and
+    nested directories of such names
+    Guard: policyfs/policy/globs/names.py::Captured.bind, policyfs/policy/memo.py::Memo.keep
+    Also: ::test_an_app_mount_is_not_held_up_either, tests/unit/test_policy_dear_names.py
+    Without: ::test_it_is_dear_where_every_number_is_tried
+    """
     mount = mounts.start(POLICY, furnished)
     assert cost_s(mount) < NAME_S
     honest_beside(mount)

@@ -115,7 +115,15 @@ NAMES: Final = {"short": b"d", "250 bytes": LONG}
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", first(1, zip(KINDS)))
 def test_no_path_is_longer_than_one_may_be(deep, kind: str, name: str) -> None:
-    """Beyond PATH_MAX relative calls go on, up to the bound and not one further."""
+    """Beyond PATH_MAX relative calls go on, up to the bound and not one further.
+
+    Attack E1.1: Make directories by relative calls, deeper than the longest path, also with names of 250
+    bytes that are not UTF-8
+    Guard: policyfs/fs/inodes/node.py::check_room
+    Also: ::test_what_the_store_holds_deeper_is_listed_and_no_more,
+    ::test_what_a_move_puts_out_of_reach_is_back_when_it_is_moved_up
+    Without: ::test_a_path_is_as_long_as_one_likes_where_nothing_bounds_it
+    """
     mount = deep(*KINDS[kind])
     one = NAMES[name]
     levels, ended, answers = start_as(DEEP, _dig, str(mount / "deep"), one, MAX_LEVELS + 200).result(120)
@@ -304,6 +312,12 @@ DEARER_WITH_OWNERS: Final = 10
 
 @pytest.mark.parametrize("kind", first(1, zip(KINDS)))
 def test_a_deep_tree_costs_little_more_than_a_shallow_one(deep, kind: str) -> None:
+    """Attack E2.1: Walk, stat and rename in a tree of the greatest depth, while another program moves
+    directories
+    Guard: policyfs/fs/inodes/resolver.py::Resolver._walk,
+    policyfs/fs/inodes/placement.py::PlacedNode.find_out
+    Without: ::test_it_costs_by_its_depth_where_each_level_is_opened
+    """
     assert times_dearer(deep(*KINDS[kind], descriptors=FEW)) < DEARER
 
 
@@ -317,6 +331,10 @@ def test_it_costs_by_its_depth_where_each_level_is_opened(deep, store: Path) -> 
 
 
 def test_directories_that_hide_by_their_owners_cost_little_more(deep) -> None:
+    """Attack E2.2: The same with rules that hide names below directories by owner
+    Guard: policyfs/fs/access/hiding_owners.py::HidingOwners.hidden
+    Without: ::test_they_cost_by_the_depth_where_each_owner_is_read_anew
+    """
     assert times_dearer(deep(policy=HIDES), 400) < DEARER_WITH_OWNERS
 
 

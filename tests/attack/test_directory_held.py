@@ -69,6 +69,13 @@ def _in_hand(mount: Mount, held: Path) -> None:
 
 
 def test_the_kernel_is_told_of_all_other_directories(store_on, mounts_on, holding) -> None:
+    """Attack E5.4: Keep the kernel's lock of a directory, so that the kernel takes no notification about
+    any directory
+    Guard: policyfs/kernel/notify.py::Notifier.tend
+    Also: ::test_the_kernel_is_told_of_others_while_many_directories_are_held,
+    tests/unit/test_kernel_notify.py::test_another_thread_goes_on_while_one_message_hangs
+    Without: ::test_it_is_told_of_nothing_where_one_thread_tells_all
+    """
     store = store_on("ext4")
     faulty.furnish(store)
     mount = mounts_on.start(faulty.POLICY, store)
@@ -139,7 +146,13 @@ def _furnish(store: Path, count: int) -> None:
 
 
 def test_an_app_that_holds_more_than_there_are_threads_stops_nothing(store_on, without, holding) -> None:
-    """Half of them are for directories. Then names expire all together, which waits for no directory."""
+    """Half of them are for directories. Then names expire all together, which waits for no directory.
+
+    Attack E5.5: Keep the locks of more directories than there are threads for notifications
+    Guard: policyfs/kernel/notify.py::Notifier._may_expire
+    Also: tests/unit/test_kernel_notify.py::test_no_more_directories_take_a_thread_than_may
+    Without: ::test_it_stops_all_where_directories_may_take_each_thread
+    """
     store = store_on("ext4")
     _furnish(store, 2 * FEW)
     mount = without("few-notifiers", faulty.POLICY, store)
@@ -171,7 +184,16 @@ def test_it_stops_all_where_directories_may_take_each_thread(store_on, without, 
 
 
 def test_an_exception_ends_while_a_reload_waits_for_a_held_directory(store_on, mounts_on, holding) -> None:
-    """The lock that says which policy is in force was held until the kernel had dropped all names."""
+    """The lock that says which policy is in force was held until the kernel had dropped all names.
+
+    Attack D1.4: Use what a policy allows after its end or before its record: hold a directory's lock,
+    open many files, or let the trail's disk hang while the policy changes
+    Guard: policyfs/daemon/policies/reload.py::Reload.end_exceptions,
+    policyfs/fs/access/policy_record.py::PolicyRecord.wait
+    Also:
+    tests/faults/test_hanging_policy.py::test_a_reload_that_cannot_be_recorded_opens_nothing_and_closes_what_it_closes
+    Without: tests/faults/test_hanging_policy.py::test_it_opens_where_an_unrecorded_policy_counts
+    """
     store = store_on("ext4")
     faulty.furnish(store)
     policy, end_s = ending(5.0)

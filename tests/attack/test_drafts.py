@@ -123,6 +123,12 @@ def leaked(directory: Path) -> list[str]:
 
 @pytest.mark.parametrize("alone", [False, True], ids=["shared", "app mount"])
 def test_no_way_in_for_a_place(alone: bool, mounts_on, store_on) -> None:
+    """Attack C1.8: Put forbidden data into a folder that requires its absence: in any order, by mappings,
+    moved in, without a name
+    Guard: policyfs/fs/checked/drafts.py::Drafts.settle,
+    policyfs/fs/namespace/rename.py::Renamer._settled
+    Without: ::test_they_are_ways_in_where_nobody_looks
+    """
     store = store_on("ext4")
     mount = mounts_on.start(POLICY, store, *(("--app", "camera") if alone else ()))
     stored, share = shares(store, mount)
@@ -140,6 +146,11 @@ HIDDEN = jpegs.with_segments(jpegs.plain(), jpegs.segment(0xEB, jpegs.TEXT_COORD
 
 @pytest.mark.parametrize("alone", [False, True], ids=["shared", "app mount"])
 def test_no_place_in_what_is_not_understood(alone: bool, mounts_on, store_on) -> None:
+    """Attack C1.9: Put forbidden data into a part of a photo that no table knows
+    Guard: policyfs/redact/verdict.py::judged
+    Also: tests/unit/test_redact_verdict.py
+    Without: ::test_it_is_there_where_that_is_not_searched
+    """
     store = store_on("ext4")
     mount = mounts_on.start(POLICY, store, *(("--app", "camera") if alone else ()))
     stored, share = shares(store, mount)

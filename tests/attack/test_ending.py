@@ -92,6 +92,11 @@ def nobody_hangs(crowd: list[Child]) -> None:
 
 @pytest.mark.parametrize("turn", range(count(2, 40)))
 def test_a_daemon_ends_in_the_middle_of_everything(crowded, turn) -> None:
+    """Fault mount.2: SIGTERM to the daemon while many processes use the mount
+    App: ENOTCONN
+    Store: accepted bytes
+    Trail: the end of the trail
+    """
     mount, crowd = crowded
     wait_for(lambda: mount.fuse("LOOKUP") > 100 + 37 * turn, "the mount is in full use")
     start = time.monotonic()

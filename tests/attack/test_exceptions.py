@@ -53,6 +53,12 @@ def _seen_after(mounts: Mounts, store: Path, clock: Path, *guards: str) -> list[
 def test_an_exception_that_ended_does_not_come_back_with_the_clock(
     mounts: Mounts, store: Path, arena: Path
 ) -> None:
+    """Attack B4.9: Use an exception after its end: set the clock back, restart the mount
+    Guard: policyfs/daemon/high_water.py::HighWaterMark.pass_ends,
+    policyfs/daemon/policies/reload.py::Reload.end_exceptions
+    Also: tests/mount/test_exceptions.py
+    Without: ::test_it_does_where_ends_are_forgotten
+    """
     assert _seen_after(mounts, store, arena / "clock") == []
 
 

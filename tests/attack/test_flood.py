@@ -108,6 +108,17 @@ def trail_bytes(mount: Mount, uid: int = -1) -> int:
 
 
 def test_a_flood_is_counted_and_disturbs_nobody(mounts: Mounts, empty_store: Path) -> None:
+    """Attack D2.1: Flood the trail
+    Guard: policyfs/trail/query/fold.py::AppFold.absorb,
+    policyfs/journal/writing/accounts.py::Accounts.absorb
+    Also: ::test_a_flood_of_different_names_is_counted_by_directory_and_takes_little_room,
+    ::test_a_flood_of_several_processes_takes_less_than_a_megabyte,
+    tests/mount/test_trail.py::test_denials_that_repeat_are_counted,
+    tests/unit/test_journal_writing_journal.py::test_a_flood_of_drops_takes_no_memory
+    Without: ::test_each_is_written_out_where_repeats_are_not_counted,
+    ::test_each_is_written_out_where_nobody_has_a_budget,
+    ::test_it_takes_more_where_denials_have_no_budget_of_their_own
+    """
     mount = mounts.start(POLICY, furnish(empty_store))
     written, memory = flooded(mount, NAMES["one name"])
     assert memory < MEMORY_KB

@@ -78,6 +78,12 @@ def forged(path: str) -> dict[str, str]:
 
 
 def test_no_attribute_makes_a_file_somebody_elses(mount: Mount) -> None:
+    """Attack B10.6: Forge `trusted.*`, `security.*`, `user.policyfs.*` attributes
+    Guard: policyfs/fs/namespace/xattr.py::ExtendedAttributes._decided,
+    policyfs/fs/namespace/xattr.py::ExtendedAttributes.getxattr
+    Also: tests/mount/test_ops_attrs.py::test_xattrs_outside_user_are_neither_shown_nor_set
+    Without: ::test_the_owner_loses_it_where_attributes_are_let_through
+    """
     make_kept(mount)
     kept = mount.store / "kept/file"
     before = {name: os.getxattr(kept, name) for name in os.listxattr(kept)}
@@ -138,6 +144,13 @@ def _tamper(path: str) -> dict[str, str]:
 
 
 def test_what_one_may_not_write_stays_as_it_is(mount: Mount) -> None:
+    """Attack B10.8: Change a file that the app may only see: truncate by path and by descriptor, grant
+    oneself access by chmod, use `/proc/self/fd`, replace the file
+    Guard: policyfs/fs/access/gate.py::Gate.require
+    Also: ::test_nothing_takes_the_place_of_what_one_may_not_write,
+    tests/mount/test_ops_policy.py::test_a_refused_call_changes_nothing
+    Without: ::test_it_is_emptied_where_nobody_is_refused
+    """
     make_kept(mount)
     said = call_as(THIEF, _tamper, str(mount / "kept/file"))
     assert said.pop("chown") == "EPERM"
@@ -169,7 +182,14 @@ def _by_handle(mount: str, where: str, of: str) -> dict[str, str]:
 
 
 def test_no_handle_opens_what_a_name_does_not(mount: Mount) -> None:
-    """File handles need CAP_DAC_READ_SEARCH; and who has that is a stranger here all the same."""
+    """File handles need CAP_DAC_READ_SEARCH; and who has that is a stranger here all the same.
+
+    Attack B10.9: Open a file by a file handle (open_by_handle_at), without the directories above it
+    Guard: policyfs/kernel/session.py::attach (no handles are given), and then the kernel
+    (CAP_DAC_READ_SEARCH) and policyfs/fs/access/gate.py::Gate.require
+    Also: tests/mount/test_ops_unsupported.py::test_file_handles
+    Without: ::test_a_handle_is_given_where_the_kernel_is_not_told_to_give_none
+    """
     make_kept(mount)
     store = str(mount.store / "kept/file")
     for uid in (THIEF, 0):

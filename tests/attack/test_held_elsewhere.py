@@ -91,6 +91,13 @@ class Pair:
 def test_a_photo_is_not_lost_to_bytes_that_another_daemon_refuses(
     mounts, empty_store: Path, place: str, apps: bool
 ) -> None:
+    """Attack C3.3: Rename a file over a photo, while another mount's daemon holds bytes of the file that it
+    refuses later, or is killed
+    Guard: policyfs/fs/namespace/rename.py::Renamer._check_held,
+    policyfs/store/locking/latches.py::HeldFiles.is_held_elsewhere
+    Also: ::test_a_photo_is_not_lost_to_bytes_of_a_killed_daemon
+    Without: ::test_it_is_lost_where_daemons_do_not_look_at_marks
+    """
     pair = Pair(mounts, empty_store, place, apps=apps)
     assert pair.rename() == "EBUSY"
     assert pair.close() == "EPERM"

@@ -200,6 +200,11 @@ def attack(mount: Mount) -> tuple[dict[str, Counter[str]], int, list[str]]:
 
 @pytest.mark.timeout(count(120, 1200))
 def test_probing_tells_nothing_and_disturbs_nobody(mounts, home) -> None:
+    """Attack B6.1: Request another app's working directory, to which the policy denies access, so that the
+    other app can no longer use it
+    Guard: policyfs/fs/namespace/lookup.py::Lookup._held_directory
+    Without: ::test_the_honest_app_is_thrown_out_where_hidden_is_absent
+    """
     mount = mounts.start(POLICY, home)
     answers, turns, wrong = attack(mount)
     assert not wrong, wrong[:3]
@@ -212,6 +217,12 @@ def test_probing_tells_nothing_and_disturbs_nobody(mounts, home) -> None:
 
 
 def test_nothing_is_told_of_a_directory_that_nobody_uses(mounts, home) -> None:
+    """Attack B5.1: Find out whether a name is hidden or missing, by any call
+    Guard: policyfs/fs/namespace/lookup.py::Lookup._not_there
+    Also: ::test_an_app_mount_tells_nothing_whoever_uses_it_elsewhere,
+    ::test_a_hidden_file_is_as_good_as_none
+    Without: ::test_a_refusal_tells_where_hidden_is_no_absence
+    """
     mount = mounts.start(POLICY, home)
     prober = start_as(GALLERY, _probe, os.fsencode(mount / "Android/data/camera"), 2)
     absent = start_as(GALLERY, _probe, os.fsencode(mount / "Android/data/absent"), 2)

@@ -107,6 +107,11 @@ def told(mount: Mount) -> tuple[Told, Told]:
 def test_a_listing_has_no_gaps_where_names_are_hidden(
     mounts: Mounts, empty_store: Path, options, policy: str
 ) -> None:
+    """Attack B5.3: Find hidden names by gaps in a listing, or by the directory's link count or size
+    Guard: policyfs/fs/namespace/snapshots.py::Snapshots.take,
+    policyfs/fs/namespace/lookup.py::Lookup.told
+    Without: ::test_it_has_where_hidden_names_keep_their_places
+    """
     full, plain = told(mounts.start(policy, furnish(empty_store), *options))
     assert full.places == plain.places
     assert full.again == plain.again

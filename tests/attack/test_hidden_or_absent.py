@@ -93,6 +93,10 @@ def told_from(names: list[str], took: list[int]) -> float:
 @pytest.mark.alone
 @pytest.mark.parametrize("options", [(), ("--app", "gallery")], ids=["shared", "app"])
 def test_time_does_not_tell_hidden_from_absent(mounts: Mounts, empty_store: Path, options) -> None:
+    """Attack B5.5: Find out by the time of the answer whether a name is hidden or missing
+    Guard: policyfs/fs/access/gate.py::Gate.asked_for
+    Without: ::test_time_tells_where_the_store_is_asked_first
+    """
     furnish(empty_store)
     mount = mounts.start(POLICY, empty_store, *options)
     told = {place: told_apart(mount, place) for place in ("data", "kept")}

@@ -83,7 +83,13 @@ def test_the_app_may_do_there_what_it_may_do_elsewhere(
 
 
 def test_a_rule_about_one_uid_is_not_skipped(mounts: Mounts, filled: Path) -> None:
-    """The mount is refused, since the kernel does not tell who is this uid."""
+    """The mount is refused, since the kernel does not tell who is this uid.
+
+    Attack B4.4: Be the uid that a rule restricts, on an idmapped mount, where the kernel tells no uid
+    Guard: policyfs/cli/mounts/mount.py::_check_uids
+    Also: ::test_the_app_may_do_there_what_it_may_do_elsewhere
+    Without: ::test_it_is_where_the_mount_is_not_refused
+    """
     mount = mounts.prepare(OF_ONE_UID, filled, *OPTIONS, "--idmap")
     mount.expected_exit = 2
     with pytest.raises(MountFailed, match="rules about single uids"):

@@ -141,6 +141,13 @@ WAYS: Final[dict[str, Callable[[Path], None]]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_an_edited_index_hides_nothing(trail: Path, way: str) -> None:
+    """Attack D1.12: Change or replace the index of a segment, or the list of known digests, so that a
+    command does not find an event
+    Guard: policyfs/journal/index/seal.py::IndexSeal.fits,
+    policyfs/journal/index/cache.py::IndexCache.load
+    Also: ::test_no_command_believes_an_edited_index, ::test_a_segment_that_was_changed_has_no_index
+    Without: ::test_each_does_where_no_seal_is_compared, ::test_it_does_where_anyone_may_have_written_it
+    """
     assert len(indexes(trail)) >= 2
     WAYS[way](trail)
     assert found(trail) == 1

@@ -54,6 +54,15 @@ def waits_of(mount: Mount, name: str) -> Waits:
 
 
 def test_others_do_not_wait_for_an_app_s_files_to_be_looked_at(without: Started, shelf: Path) -> None:
+    """Attack E5.2: Make the daemon wait under a lock of the kernel: by names, removals, moves and listings
+    that depend on content, or by long records
+    Guard: policyfs/fs/sharing/kernel_locks.py::KernelLocks.limit,
+    policyfs/fs/sharing/kernel_locks.py::KernelLocks.apart,
+    policyfs/fs/namespace/snapshots.py::Snapshots.hangs_on_facts
+    Also: ::test_a_listing_with_an_undecided_name_does_not_end_as_if_it_were_whole,
+    tests/unit/test_fs_sharing_kernel_locks.py
+    Without: ::test_they_wait_where_such_waits_have_no_end
+    """
     mount = started(without, "slow-looks", shelf)
     for name, ends in ENDS.items():
         waits = waits_of(mount, name)
@@ -68,6 +77,11 @@ def test_they_wait_where_such_waits_have_no_end(without: Started, shelf: Path) -
 
 
 def test_others_do_not_wait_for_an_app_s_budget_for_records(without: Started, shelf: Path) -> None:
+    """Attack E5.3: The same by records that use up the app's budget
+    Guard: policyfs/fs/access/audit.py::Recorder.pay
+    Also: ::test_who_makes_files_and_closes_them_is_slowed_but_not_refused
+    Without: ::test_they_wait_where_it_is_paid_at_once
+    """
     mount = started(without, "dear-records", shelf)
     waits = waits_of(mount, "records")
     assert waits.longest < BOUND_MS

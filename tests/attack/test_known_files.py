@@ -98,6 +98,13 @@ def _start(mounts: Mounts, store: Path, options: tuple[str, ...], guard: str = "
 def test_the_oldest_that_nobody_uses_are_asked_back(
     mounts: Mounts, store: Path, kind: str, attempt: str
 ) -> None:
+    """Attack E1.2: Make or look up files and directories without end; the daemon must know each as long as
+    the kernel knows it
+    Guard: policyfs/fs/kernel_cache/pruning.py::Pruning.prune (from Linux 6.18 on)
+    Also: ::test_the_memory_that_an_app_may_have_bounds_what_is_known_of_it,
+    tests/unit/test_fs_kernel_cache_pruning.py
+    Without: ::test_all_stay_known_where_the_kernel_is_asked_for_none
+    """
     mount = _start(mounts, store, KINDS[kind])
     child = start_as(MANY, ATTEMPTS[attempt], str(mount.mountpoint))
     assert child.receive(60) == "made"

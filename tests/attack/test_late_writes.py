@@ -71,6 +71,12 @@ def written(channel: Any, path: Path, ends: str) -> None:
 def test_no_late_byte_gets_in(
     mounts: Mounts, empty_store: Path, ends: str, options: tuple[str, ...]
 ) -> None:
+    """Attack C1.5: Write the right kind first, and later a wrong kind in small writes that wait for their
+    check; close the file, wait, or be killed
+    Guard: policyfs/fs/checked/head_writes.py::Checker._unhold
+    Without: ::test_it_is_in_where_late_writes_are_unjudged: unknown data is stored at a path for texts
+    only
+    """
     mount = mounts.start(POLICY, empty_store, *options)
     path = a_mount(mount)
     stored = mount.store / "notes/a"

@@ -89,6 +89,11 @@ def store(empty_store: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["empty", "harmless"])
 def test_what_becomes_a_photo_shows_no_place(mounts: Mounts, store: Path, name: str) -> None:
+    """Attack A3.3: Open a harmless file, and keep the descriptor and a mapping until the file is a photo
+    Guard: policyfs/fs/redacted/copies.py::Redactor.redacted
+    Also: tests/mount/test_views.py::test_a_harmless_file_that_becomes_a_photo_shows_no_place
+    Without: ::test_the_place_is_read_where_what_is_harmless_is_no_copy
+    """
     data = (store / name).read_bytes()
     shared, maps = mounts.start(POLICY, store), mounts.start(POLICY, store, "--app", "maps")
     gallery = mounts.start(POLICY, store, "--app", "gallery")
@@ -140,6 +145,21 @@ def own_and_then_not(mount: Mount, there: Mount) -> list[bytes | str]:
 
 @pytest.mark.parametrize("apps", [False, True], ids=["shared", "apps"])
 def test_an_own_file_is_not_own_once_another_app_writes_it(mounts: Mounts, store: Path, apps: bool) -> None:
+    """Attack A3.5: The same with the app's own file, which another app writes
+    Guard: policyfs/fs/opening/byte_paths.py::LivePath.read
+    Without: ::test_the_place_is_read_where_own_is_own_for_ever,
+    ::test_its_creator_reads_what_another_wrote_where_the_name_comes_first
+
+    Attack F2.6: Use the old owner of a file that another app has open for writing, or become its owner:
+    by `policyfs owner set`, or by creating a file that the other opens at once
+    Guard: policyfs/fs/opening/write_access.py::WriteAccess.before_writing,
+    policyfs/store/owner.py::Owners.get, policyfs/fs/namespace/create.py::Creator._made
+    Also: ::test_a_new_file_has_its_owner_before_its_name,
+    tests/mount/test_owner.py::test_a_file_that_an_app_has_open_for_writing_gets_no_owner,
+    tests/unit/test_fs_opening_write_access.py::test_a_file_that_gets_an_owner_before_it_is_open_for_writing_loses_this_owner
+    Without: ::test_the_place_is_read_where_own_is_own_for_ever,
+    ::test_its_creator_reads_what_another_wrote_where_the_name_comes_first
+    """
     options = [("--app", app) if apps else () for app in ("gallery", "maps")]
     here, there = (mounts.start(POLICY, store, *more) for more in options)
     assert not placed(own_and_then_not(here, there))
@@ -211,6 +231,15 @@ def read_on_after_a_reload(mount: Mount) -> list[bytes | str]:
     ("road", "apps"), first(2, [("a copy", False), ("a lease", True), ("a copy", True), ("a lease", False)])
 )
 def test_what_a_reload_hides_is_not_read_on(mounts: Mounts, store: Path, road: str, apps: bool) -> None:
+    """Attack A3.2: Continue to read after a reload that hides more: a large file, or a copy in which
+    nothing was hidden
+    Guard: policyfs/fs/inodes/handles.py::Handle.hides,
+    policyfs/fs/redacted/leased.py::LeasedFiles._current
+    Also:
+    tests/mount/test_review_leased.py::test_a_large_file_shown_as_it_is_is_not_read_on_when_a_reload_hides_something,
+    tests/unit/test_fs_opening_copy_path.py::test_a_copy_in_which_nothing_was_hidden_is_not_read_on_when_a_reload_hides_something
+    Without: ::test_it_is_where_what_was_opened_is_open_for_ever
+    """
     (store / "photo").write_bytes(PHOTO)
     mount = mounts.start(SHOWN, store, *ROADS[road], *(("--app", "gallery") if apps else ()))
     mount.expected_mediated = True

@@ -105,6 +105,13 @@ def seconds(way: str, path: Path) -> float:
 
 @pytest.mark.alone
 def test_readers_keep_no_writer_out_in_this_mount_another_or_the_store(photo, mounts_on) -> None:
+    """Attack B6.5: Keep writers out of a large file by reading it without a pause
+    Guard: policyfs/fs/redacted/leased.py::LeasedFiles._rest
+    Also: tests/attack/test_kept_out.py::test_who_reads_without_a_pause_keeps_no_writer_out,
+    tests/unit/test_fs_redacted_leased.py::test_after_a_break_no_lease_is_taken_for_a_moment
+    Without:
+    tests/attack/test_kept_out.py::test_the_writer_is_kept_out_where_the_lease_is_taken_again_at_once
+    """
     here, there = mounted(mounts_on, photo), mounted(mounts_on, photo)
     taken: dict[tuple[str, str], float] = {}
     with readers(here) as children:
@@ -125,6 +132,11 @@ def test_readers_keep_no_writer_out_in_this_mount_another_or_the_store(photo, mo
 def test_what_a_writer_of_another_mount_writes_is_not_read_and_each_refusal_is_on_record(
     photo, mounts_on
 ) -> None:
+    """Attack A3.1: Write a large file through another mount, or in the store, while a slow daemon reads it
+    Guard: policyfs/fs/redacted/leased.py::LeasedFiles._current
+    Also: ::test_a_loop_that_is_too_late_sends_nothing_that_a_writer_wrote
+    Without: ::test_a_late_loop_sends_what_a_writer_wrote_where_the_lease_is_not_asked_after
+    """
     here, there = mounted(mounts_on, photo), mounted(mounts_on, photo)
     original = photo.read_bytes()
     reader = start_as(GALLERY, _reader, here / "DCIM/big.jpg")
@@ -290,6 +302,13 @@ def shown_around_visits(mount: Mount, photo: Path, visits: int = 12) -> int:
 
 
 def test_no_read_meets_a_new_lease_before_the_places_are_located(photo, mounts_on) -> None:
+    """Attack A2.5: Read a large file by several threads while others open it for writing: one read takes a
+    new lease, another comes before the place is located
+    Guard: policyfs/fs/redacted/leased.py::LeasedFiles.read
+    Also: tests/unit/test_fs_redacted_leased.py::test_no_read_meets_a_new_lease_without_its_patches,
+    tests/unit/test_fs_redacted_leased.py::test_what_cannot_be_shown_after_a_break_is_refused_at_each_read
+    Without: ::test_reads_show_the_place_where_a_new_lease_counts_at_once
+    """
     assert shown_around_visits(prepared(mounts_on, photo, "plans-late").start(), photo) == 0
 
 

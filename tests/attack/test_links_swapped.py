@@ -98,6 +98,11 @@ def linked(request, module_mounts: Mounts, module_arena: Path) -> tuple[Mount, P
 
 
 def test_links_are_data_and_lead_where_the_app_may_go_anyway(linked) -> None:
+    """Attack B2.1: Use symlinks, in the store or made through the mount: absolute, `..`, chains
+    Guard: policyfs/store/tree.py::Tree.open_file, policyfs/fs/namespace/lookup.py::Lookup.readlink
+    Also: tests/unit/test_store_tree.py
+    Without: ::test_the_daemon_reads_what_only_root_may_where_it_follows
+    """
     mount, outside = linked
     answers = call_as(APP, _follow_all, str(mount / "app"))
     assert set(answers.values()) <= {"EACCES", "ENOENT", "ELOOP", "EPERM"}, answers
@@ -174,7 +179,14 @@ def exchanged(mount: Mount, sort: str, wanted: int) -> tuple[int, dict[str, int]
 def test_what_becomes_a_link_during_an_open_is_not_followed(
     mounts: Mounts, arena: Path, empty_store: Path, options, sort: str
 ) -> None:
-    """In an app mount the kernel keeps names, and asks the daemon far less often."""
+    """In an app mount the kernel keeps names, and asks the daemon far less often.
+
+    Attack B2.4: Replace a directory or file by a symlink during an open (500 opens during which this
+    happened)
+    Guard: policyfs/store/tree.py::Tree.open_dir, policyfs/store/tree.py::Tree.open_file,
+    policyfs/fs/inodes/resolver.py::Resolver._step
+    Without: ::test_the_daemon_reads_what_only_root_may_where_it_follows
+    """
     furnish(arena, empty_store)
     arena.chmod(0o755)
     mount = mounts.start(POLICY, empty_store, *options)

@@ -54,7 +54,14 @@ def _store(store_on: Callable[[str], Path]) -> Path:
 
 def test_the_mount_ends_so_that_nobody_waits_for_ever(store_on, mounts_on) -> None:
     """The bridge's readers have taken the read from the device: so the kernel does not take it back when the
-    writer is killed."""
+    writer is killed.
+
+    Attack E5.7: The same, while another app with another view of the file removes it or changes its
+    attributes
+    Guard: policyfs/daemon/lock_circle.py::LockCircle.writer (the mount ends after 35 s)
+    Also: tests/unit/test_daemon_lock_circle.py::test_the_writer_is_found
+    Without: ::test_it_hangs_for_ever_where_nobody_looks
+    """
     mount = mounts_on.prepare(POLICY, _store(store_on), "--avc")
     mount.program = ("tests.support.mount.short_waits", READERS)
     mount.start()

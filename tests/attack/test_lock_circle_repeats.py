@@ -139,6 +139,15 @@ def _abort(mount: Mount) -> None:
 
 
 def test_the_mount_goes_on_where_the_loop_asks_the_store(start: Callable[..., Mount], hanging: Tiny) -> None:
+    """Attack E5.8: The same, while another mount or program removes or links the file, and so has the lock
+    of a directory in which the bridge looks
+    Guard: policyfs/daemon/lock_circle.py::LockCircle.writer (the process that writes is killed after 30
+    s)
+    Also: ::test_the_mount_goes_on_where_the_loop_waits_for_a_reader,
+    ::test_the_mount_goes_on_where_each_reader_asks_the_store,
+    tests/unit/test_daemon_lock_circle.py::test_a_reader_that_is_blocked_is_found_though_the_loop_goes_on
+    Without: ::test_it_hangs_where_nobody_looks_at_the_readers
+    """
     mount = start()
     with _held(mount, hanging, reading=False):
         look = start_as(CAMERA, _look_once, mount / "DCIM", 100)

@@ -89,6 +89,12 @@ def taken_twice(mount: Mount, store: Path, locker) -> dict[str, list[str]]:
 
 
 def test_a_lock_is_had_once(started, writable_store: Path, locker) -> None:
+    """Attack B9.1: Take a lock that another app holds in another view, in another mount or in the store
+    Guard: policyfs/store/locking/locks.py::LockTable.attempt
+    Also: tests/mount/test_locks.py::test_sides_exclude_each_other,
+    tests/mount/test_locks.py::test_random_locks_are_as_natively
+    Without: ::test_the_kernels_own_locks_are_had_twice
+    """
     assert taken_twice(started(""), writable_store, locker) == {sort: ["EAGAIN"] * 2 for sort in SORTS}
 
 
@@ -149,6 +155,10 @@ def seen_under_a_lock(mount: Mount, store: Path, locker) -> tuple[bytes, int]:
 
 @pytest.mark.parametrize("road", ["passthrough", "mediated"])
 def test_who_has_a_lock_sees_what_was_written_under_it(started, writable_store, locker, road) -> None:
+    """Attack B9.3: Get a lock, and continue with bytes cached before the lock
+    Guard: policyfs/fs/data/locks.py::Locks._changed
+    Without: ::test_what_the_kernel_keeps_is_older_than_the_lock
+    """
     options = ("--no-passthrough",) if road == "mediated" else ()
     mount = started("", "--app", "own", "--any-uid", *options)
     assert seen_under_a_lock(mount, writable_store, locker) == (b"afterwards\n", 11)
@@ -173,6 +183,11 @@ def kept_by_a_child(mount: Mount, locker) -> str:
 
 
 def test_a_lock_ends_with_its_process(started, locker) -> None:
+    """Attack B9.4: Keep a POSIX lock after the end of the process, by a child that has the descriptor
+    Guard: policyfs/fs/data/locks.py::Locks.flushed
+    Also: tests/mount/test_locks.py::test_ends_of_locks
+    Without: ::test_a_lock_does_not_end_where_closes_are_unheard
+    """
     assert kept_by_a_child(started(""), locker) == "ok"
 
 
@@ -237,6 +252,12 @@ def greed(mount: Mount) -> tuple[int, list[str]]:
 
 
 def test_one_app_leaves_locks_for_others(started) -> None:
+    """Attack B9.5: Use up locks, or make a mount hang by waiting for them
+    Guard: policyfs/store/locking/locks.py::LockTable.room
+    Also: tests/mount/test_locks_waiting.py::test_more_waiters_than_a_daemon_has_tasks,
+    tests/mount/test_locks_waiting.py::test_the_end_of_a_mount_ends_the_wait
+    Without: ::test_without_a_bound_the_neighbour_gets_nothing
+    """
     mount = started("", descriptors=DESCRIPTORS)
     taken, wrong = greed(mount)
     assert (taken, wrong) == (DESCRIPTORS // 8 // 2, [])

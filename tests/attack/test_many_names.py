@@ -109,6 +109,12 @@ DEARER: Final = 3
 def test_many_names_cost_little_more_than_one(
     mounts_on: Mounts, store_on: Callable[[str], Path], kind: str, disk: str
 ) -> None:
+    """Attack E2.3: Make requests for a file with thousands of names (65,000 in `make soak`): open, change,
+    link, rename, also denied ones
+    Guard: policyfs/fs/inodes/node.py::HardLinks.add, policyfs/fs/inodes/resolver.py::Resolver.renamed
+    Also: ::test_only_the_store_says_that_there_are_too_many
+    Without: ::test_they_cost_by_their_number_where_each_is_looked_at
+    """
     many = names()
     mount = mounts_on.start(POLICY, furnish(store_on(disk), many), *KINDS[kind])
     assert times_dearer(mount, many) < DEARER
@@ -176,6 +182,11 @@ def linked(empty_store: Path) -> Path:
 
 @pytest.mark.parametrize("kind", first(1, zip(KINDS)))
 def test_a_name_that_is_not_kept_is_still_decided_by(mounts: Mounts, linked: Path, kind: str) -> None:
+    """Attack E2.4: Open a file by a name beyond those that the daemon keeps, and keep it open while a
+    reload forbids this name
+    Guard: policyfs/fs/inodes/node.py::HardLinks.add, policyfs/fs/inodes/node.py::Node.states
+    Without: ::test_the_file_is_read_where_such_names_are_forgotten
+    """
     mount = mounts.start(POLICY, linked, *KINDS[kind])
     before, held, by_name = held_by_a_closed_name(mount, linked)
     assert (before, by_name) == ("", "")

@@ -55,7 +55,14 @@ def told_in_turns(mount: Mount) -> set[tuple[int, int, int]]:
 
 
 def test_what_one_app_was_told_of_a_file_is_told_to_nobody_else(mounts: Mounts, furnished: Path) -> None:
-    """No rule tells apps apart there, so that the kernel may keep all else."""
+    """No rule tells apps apart there, so that the kernel may keep all else.
+
+    Attack B4.5: Learn another app's rights from attributes that the kernel keeps, if the policy decides
+    the shown owners and modes
+    Guard: policyfs/fs/kernel_cache/attributes.py::Timeouts.attr
+    Also: tests/mount/test_modes.py::test_each_app_of_a_shared_mount_is_shown_its_own_rights
+    Without: ::test_it_is_where_the_kernel_keeps_attributes
+    """
     mount = mounts.start(POLICY, furnished)
     assert told_in_turns(mount) == {(0, 0, 0o644)}
     assert call_as(READER, told, mount / "common/file") == (0, READER, 0o440)
@@ -88,6 +95,12 @@ def leased(mount: Mount) -> tuple[str, str]:
 
 
 def test_who_only_reads_keeps_nobody_waiting(mounts: Mounts, furnished: Path) -> None:
+    """Attack B6.7: Look like a file's owner by `modes: policy`, and take a lease on the file that keeps its
+    writers waiting
+    Guard: policyfs/fs/access/shown_modes.py::ShownModes.shown
+    Also: ::test_bits_that_hang_on_a_kind_open_nothing
+    Without: ::test_it_does_where_everything_is_shown_as_its_own
+    """
     assert leased(mounts.start(POLICY, furnished)) == ("EACCES", "")
 
 

@@ -81,6 +81,13 @@ def _told(mount: Mount, case: str) -> tuple[dict[str, str], dict[str, str]]:
 
 @pytest.mark.parametrize("case", MOVES)
 def test_it_is_as_good_as_none_at_once(mounts: Mounts, store: Path, case: str) -> None:
+    """Attack B5.2: Find a file through the kernel's caches, after another app has moved it to a hidden
+    path, or the store a directory above it
+    Guard: policyfs/fs/namespace/rename.py::Renamer._forget_times,
+    policyfs/fs/inodes/node_table.py::NodeTable.found_at
+    Also: ::test_what_is_below_a_directory_that_the_store_moves_is_seen_by_the_rules_of_its_new_path
+    Without: ::test_it_is_not_where_names_keep_their_time
+    """
     mount = mounts.start(POLICY, store)
     told, of_none = _told(mount, case)
     assert told == of_none

@@ -114,6 +114,13 @@ def mount(request, module_mounts: Mounts, module_arena: Path) -> Mount:
 
 
 def test_nothing_is_moved_to_where_more_may_be_done_with_it(mount: Mount) -> None:
+    """Attack B1.1: Link, rename or exchange a file, or a directory above it, to a path that the app may
+    read
+    Guard: policyfs/policy/moves/moves.py::Mover.rename, policyfs/policy/moves/moves.py::Mover.link
+    Also: tests/mount/test_ops_policy.py::test_nobody_gains_by_moving,
+    tests/attack/test_free_moves.py::test_an_app_gains_nothing_by_its_own_moves
+    Without: ::test_all_of_it_is_read_where_moves_are_not_compared
+    """
     reader = None
     if not mount.options:
         reader = start_as(READER, _read_on, mount.mountpoint)

@@ -85,6 +85,12 @@ def _try(mount: bytes, name: bytes) -> list[str]:
 
 
 def test_another_spelling_is_another_name(mount: Mount) -> None:
+    """Attack B3.1: Write a name in another case, spelling, normalisation or encoding, or with dots; use
+    names of 255 bytes and more
+    Guard: policyfs/store/facts.py::StoreFacts.check, policyfs/fs/inodes/resolver.py::Resolver._step
+    Also: ::test_names_as_long_as_can_be, tests/unit/test_store_facts.py
+    Without: tests/attack/test_odd_stores.py::test_a_rule_is_walked_around_where_such_a_directory_is_open
+    """
     base = os.fsencode(mount.mountpoint)
     found = call_as(APP, lambda: {name: _try(base, name) for name in spellings()})
     for name, said in found.items():
@@ -153,6 +159,11 @@ def _readers() -> list[tuple[str, ...]]:
 
 
 def test_whoever_reads_the_trail_sees_words_only(mount: Mount) -> None:
+    """Attack B3.3: Use names that attack the terminal of a reader of the trail
+    Guard: policyfs/trail/lines/table.py::shown
+    Also: tests/mount/test_trail.py::test_names_do_no_harm_to_who_reads
+    Without: ::test_a_terminal_obeys_where_names_are_shown_as_they_are
+    """
     call_as(APP, _ask_for, os.fsencode(mount.mountpoint))
     readers = _readers()
     assert len(readers) >= 4

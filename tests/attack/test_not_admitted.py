@@ -48,6 +48,14 @@ def attempts(mount: Mount, uid: int, gid: int) -> dict[str, str]:
 
 
 def test_nobody_else_comes_through_a_mount_of_several_groups(mounts: Mounts, store: Path) -> None:
+    """Attack B11.2: Use an app mount that admits several groups, as another user, with another group, or as
+    root; use names that the kernel keeps for the app
+    Guard: policyfs/fs/access/gate.py::Gate.admits,
+    policyfs/fs/kernel_cache/attributes.py::Timeouts.entry,
+    policyfs/fs/namespace/lookup.py::Lookup.lookup_from_outside
+    Also: tests/mount/test_app_mount.py::test_several_groups_are_let_in_and_nobody_else
+    Without: ::test_who_gets_in_without_a_guard
+    """
     mount = mounts.start(POLICY, store, "--app", "app")
     for caller in NOT_ADMITTED:
         assert set(attempts(mount, *caller).values()) == {"EACCES"}, caller

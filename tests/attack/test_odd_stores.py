@@ -49,6 +49,11 @@ def _words(path: Path) -> str:
 
 
 def test_a_directory_that_folds_is_closed(without, folding_store: Path) -> None:
+    """Attack B7.3: Use a store, or a directory in it, that ignores the case of names
+    Guard: policyfs/store/facts.py::StoreFacts.check, policyfs/fs/inodes/resolver.py::Resolver._step
+    Also: tests/unit/test_store_facts.py
+    Without: ::test_a_rule_is_walked_around_where_such_a_directory_is_open
+    """
     mount = without("folding", POLICY, folding_store)
     for name in ("private/diary", "PRIVATE/diary", "Private/diary", "open", "OPEN"):
         assert call_as(APP, _words, mount / FOLDED / name) in {"EACCES", "ENOENT"}
@@ -132,6 +137,11 @@ def odd(request, module_mounts: Mounts, module_arena: Path) -> Mount:
 
 
 def test_a_program_with_rights_has_none_once_it_is_written(odd: Mount) -> None:
+    """Attack B7.1: Overwrite a program that has suid or a capability, and run it
+    Guard: policyfs/store/tree.py::Tree.clear_killpriv, policyfs/kernel/session.py::mount_device
+    Also: tests/mount/test_ops_attrs.py::test_suid_and_sgid_are_never_set_and_go_when_a_file_is_written
+    Without: ::test_rights_stay_and_pipes_are_shown_where_nobody_takes_care
+    """
     assert call_as(APP, _runs_as, odd / "suid") == b"%d" % APP  # nosuid
     for name in ("suid", "capable"):
         assert overwritten(odd, odd.store, name) == (0, [])
@@ -141,6 +151,11 @@ def test_a_program_with_rights_has_none_once_it_is_written(odd: Mount) -> None:
 
 
 def test_what_goes_round_the_daemon_is_not_there(odd: Mount) -> None:
+    """Attack B7.2: Use fifos, sockets or devices that are in the store, or make them
+    Guard: policyfs/fs/namespace/create.py::Creator.mknod, policyfs/fs/access/gate.py::Gate.shows
+    Also: tests/mount/test_ops_names.py::test_what_would_go_round_the_daemon_is_not_there
+    Without: ::test_rights_stay_and_pipes_are_shown_where_nobody_takes_care
+    """
     for name in ("fifo", "device"):
         assert call_as(APP, lambda name=name: error(os.stat, odd / name)) == "ENOENT"
         assert call_as(APP, lambda name=name: error(os.open, odd / name, os.O_RDWR)) == "ENOENT"

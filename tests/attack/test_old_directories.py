@@ -59,6 +59,13 @@ def listed_after_reload(mount: Mount, store: Path) -> tuple[object, object]:
 
 @pytest.mark.parametrize("vectors", ["--avc", "--no-avc"])
 def test_no_app_is_shown_what_another_app_reads(mounts: Mounts, store: Path, vectors: str) -> None:
+    """Attack B5.4: Keep a directory open during a reload, and then read in it the listing that another app
+    has read
+    Guard: policyfs/fs/namespace/readdir.py::DirectoryListings._check_kept
+    Also:
+    tests/unit/test_fs_namespace_readdir.py::test_an_old_directory_is_not_read_where_callers_are_told_apart
+    Without: ::test_it_is_shown_the_other_names_where_old_directories_are_read
+    """
     mount = mounts.start(ALIKE, store, vectors)
     assert listed_after_reload(mount, store) == (errno.ESTALE, errno.ESTALE)
 

@@ -75,7 +75,15 @@ def numbered(request, tmp_path: Path) -> Iterator[Path]:
 
 
 def test_an_old_number_leads_to_no_new_file(mounts: Mounts, numbered: Path) -> None:
-    """The file that an app holds is gone, and a forbidden one has its number."""
+    """The file that an app holds is gone, and a forbidden one has its number.
+
+    Attack B8.1: Keep a file or directory open with O_PATH until a forbidden file has its inode number,
+    or another file has its name
+    Guard: policyfs/fs/inodes/node_table.py::NodeTable.is_same,
+    policyfs/fs/opening/backing_file.py::BackingFiles.open_named
+    Also: ::test_a_name_that_another_file_has_now_is_not_the_file
+    Without: ::test_the_closed_file_is_read_where_the_first_name_decides
+    """
     mount = mounts.start(CLOSED, numbered)
     (numbered / "open/file").write_text("open")
     (numbered / "open/place").mkdir()
@@ -157,6 +165,11 @@ READ: Final = repr(SECRET)
 
 @pytest.mark.parametrize("options", [(), ("--app", "app")], ids=["shared", "app"])
 def test_the_strictest_of_several_names_decides(mounts: Mounts, empty_store: Path, options) -> None:
+    """Attack B8.3: Keep a file with two names open while a reload forbids one name, and a rename moves the
+    other name
+    Guard: policyfs/fs/access/gate.py::Gate.judge, policyfs/fs/inodes/node.py::Node.states
+    Without: ::test_the_closed_file_is_read_where_the_first_name_decides
+    """
     mount = mounts.start(HEAD, furnish(empty_store), *options)
     first, closed, moved, again = strictest(mount)
     assert {first[name] for name in ("by number", "open one", "closed two")} == {READ}

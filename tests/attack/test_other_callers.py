@@ -80,7 +80,15 @@ def _as_first_then(mount: Path, first: int, second: int, path: str) -> dict[str,
 
 
 def test_a_descriptor_keeps_what_it_was_opened_with_and_gives_no_more(mount: Mount) -> None:
-    """The bytes that the opener was given stay given; whatever is asked anew is asked by who asks."""
+    """The bytes that the opener was given stay given; whatever is asked anew is asked by who asks.
+
+    Attack B11.1: Change uid between open and read; pass the descriptor to another process; change a
+    thread's fsuid
+    Guard: policyfs/fs/access/gate.py::Gate.caller
+    Also: ::test_a_descriptor_that_is_handed_over_is_the_senders, ::test_a_threads_own_fsuid_is_who_asks,
+    tests/mount/test_app_mount.py::test_a_setuid_caller_is_not_let_in
+    Without: ::test_the_other_apps_files_are_open_where_the_process_is_asked_for_its_first_uid
+    """
     said = call_as(0, _as_first_then, mount.mountpoint, OTHER, APP, "other/file")
     assert said["descriptor"] == "b'other'"
     assert said["again"] in {"ENOENT", "EACCES", "ESTALE"}
@@ -156,6 +164,11 @@ def test_a_threads_own_fsuid_is_who_asks(mount: Mount) -> None:
 
 @pytest.mark.parametrize("groups", [(), (OTHER,), (0, OTHER, MAPS)])
 def test_no_group_makes_another_app(mount: Mount, groups: tuple[int, ...]) -> None:
+    """Attack B11.3: Have the groups of another app; be root in a new user and pid namespace
+    Guard: policyfs/fs/access/gate.py::Gate.caller
+    Also: ::test_root_of_a_namespace_of_its_own_is_who_it_was
+    Without: ::test_the_other_apps_files_are_open_where_the_process_is_asked_for_its_first_uid
+    """
     for gid in (APP, OTHER):
         said = call_as(
             APP, lambda: [error(content, str(mount / n)) for n in ("other/file", "app/file")],

@@ -39,7 +39,12 @@ def carrier(request: pytest.FixtureRequest) -> Carrier:
 
 
 def test_what_becomes_another_medium_shows_no_place(mounts, empty_store: Path, carrier: Carrier) -> None:
-    """A file is harmless when it is opened, and is rewritten in place: in the mount and in the store."""
+    """A file is harmless when it is opened, and is rewritten in place: in the mount and in the store.
+
+    Attack A3.4: The same with HEIC, MP4 and PNG
+    Guard: policyfs/fs/redacted/copies.py::Redactor.redacted
+    Without: tests/attack/test_later_a_photo.py::test_the_place_is_read_where_what_is_harmless_is_no_copy
+    """
     empty_store.chmod(0o700)
     data = carrier.placed()
     harmless = carrier.assemble((), (len(data) - len(carrier.plain()) + 64,))
@@ -76,6 +81,12 @@ def seen(mount: Mount, uid: int, names: list[str]) -> dict[str, bytes | str]:
 
 @pytest.mark.parametrize("road", first(2, zip(ROADS)))
 def test_places_of_other_media_where_a_lazy_parser_does_not_look(mounts, empty_store, road) -> None:
+    """Attack A5.2: The same in HEIC, MP4 and PNG: cut off, broken, under other names, with an archive or a
+    film appended
+    Guard: policyfs/redact/plan.py::locate
+    Also: ::test_what_is_cut_off_or_broken_shows_no_place
+    Without: ::test_places_of_other_media_are_read_where_the_parser_is_lazy
+    """
     files = corpus()
     assert [name for name, data in files.items() if not leaks(said(data))] == []
     fill(empty_store, files)
@@ -125,7 +136,12 @@ def with_word(carrier: Carrier, word: bytes) -> bytes:
 
 
 def test_other_media_that_a_parser_stumbles_over_are_refused(without, empty_store, carrier: Carrier) -> None:
-    """Each medium by another third of the bugs, but in `make soak`; test_parsers.py has all of them."""
+    """Each medium by another third of the bugs, but in `make soak`; test_parsers.py has all of them.
+
+    Attack A6.2: The same with HEIC, MP4 and PNG
+    Guard: policyfs/content/sniffer.py::Sniffer.locate
+    Without: tests/attack/test_parsers.py::test_it_is_read_where_a_failure_means_that_there_is_nothing
+    """
     words = [word for word in BUGS if word != b"hang"]
     words = words if SOAK else words[list(CARRIERS.values()).index(carrier) :: len(CARRIERS)]
     (empty_store / "hostile").mkdir()
@@ -162,7 +178,12 @@ def only(carrier: Carrier) -> str:
 
 def test_only_the_one_medium_gets_in(mounts, empty_store: Path, carrier: Carrier) -> None:
     """By every way to write, each of the others in its place is refused and leaves nothing. (Each medium by
-    another sixth of the ways, but in `make soak`.)"""
+    another sixth of the ways, but in `make soak`.)
+
+    Attack C1.2: The same if the policy admits only HEIC, only MP4 or only PNG
+    Guard: policyfs/fs/checked/head_writes.py::Checker.write
+    Without: tests/attack/test_content_unguarded.py::test_it_is_in_where_nothing_is_judged
+    """
     for name in ("DCIM", "private"):
         (empty_store / name).mkdir()
         (empty_store / name).chmod(0o777)
@@ -186,6 +207,10 @@ def test_only_the_one_medium_gets_in(mounts, empty_store: Path, carrier: Carrier
 
 
 def test_no_medium_is_emptied_by_what_is_refused(mounts, empty_store: Path, carrier: Carrier) -> None:
+    """Attack C3.2: The same with HEIC, MP4 and PNG
+    Guard: policyfs/fs/opening/write_access.py::WriteAccess.empty
+    Without: tests/attack/test_content_unguarded.py::test_it_is_empty_where_that_is_done_first
+    """
     (empty_store / "DCIM").mkdir()
     (empty_store / "DCIM").chmod(0o777)
     path, data = empty_store / "DCIM/a", carrier.placed()

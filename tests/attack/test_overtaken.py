@@ -77,6 +77,13 @@ def overtaken(mounts: Mounts, store: Path, name: str, guards: str) -> tuple[str,
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_policy_that_came_before_the_thread_decides(mounts: Mounts, empty_store: Path, name: str) -> None:
+    """Attack B10.2: Reload the policy while a change waits for a check of content or for a thread: a write,
+    a truncation, the end of a draft
+    Guard: policyfs/fs/access/gate.py::Gate.unchanged, policyfs/fs/data/write_guard.py::WriteGuard.fence,
+    policyfs/fs/checked/change_lock.py::Change.in_thread
+    Also: tests/unit/test_fs_data_sync.py::test_a_policy_that_came_while_held_bytes_were_judged_decides
+    Without: ::test_the_old_one_does_where_nobody_looks_again
+    """
     assert overtaken(mounts, empty_store, name, "threads-begin-late") == ("EACCES", CHANGES[name][1])
 
 

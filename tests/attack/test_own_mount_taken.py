@@ -58,6 +58,13 @@ def _taken_away(mount: Mount, how: str) -> None:
 
 @pytest.mark.parametrize("options", [OPTIONS, ()], ids=["app mount", "shared mount"])
 def test_the_control_files_of_a_connection_are_roots(mounts: Mounts, store: Path, options) -> None:
+    """Attack F3.1: End one's own mount by the control files of its connection (fusectl), also by opening
+    one of them before root is their owner
+    Guard: policyfs/kernel/fusectl.py::ControlFiles.take
+    Also:
+    tests/mount/test_kernel_session.py::test_no_control_file_stays_open_that_an_app_opened_before_they_were_taken
+    Without: ::test_an_app_aborts_its_mount_where_they_are_its_own
+    """
     mount = mounts.start(POLICY, store, *options)
     device = mount._device
     assert device is not None
@@ -78,6 +85,12 @@ def test_an_app_aborts_its_mount_where_they_are_its_own(without, store: Path) ->
 
 
 def test_what_fusermount3_took_away_is_on_record_and_mounted_again(mounts: Mounts, store: Path) -> None:
+    """Attack F3.2: End one's own mount with fusermount3, so that nothing is on record and nothing is
+    mounted again
+    Guard: policyfs/daemon/end.py::EndOfMount.by
+    Also: ::test_who_ends_a_mount_in_order_is_on_record
+    Without: ::test_an_unwatched_end_looks_like_an_order
+    """
     mount, neighbour = mounts.start(POLICY, store, *OPTIONS), mounts.start(POLICY, store, "--app", "other")
     done = tool_as(APP, "fusermount3", "-u", neighbour.mountpoint)
     assert done.returncode != 0
@@ -97,7 +110,12 @@ def test_an_unwatched_end_looks_like_an_order(without, store: Path) -> None:
 
 
 def test_an_app_does_not_stay_behind_in_a_mount_that_it_has_detached(mounts: Mounts, store: Path) -> None:
-    """By fusermount3 -z with a file open, it would go on under this policy whatever is mounted next."""
+    """By fusermount3 -z with a file open, it would go on under this policy whatever is mounted next.
+
+    Attack F3.3: End one's own mount while a file is open, and go on with the file under the old policy
+    Guard: policyfs/daemon/mountpoint.py::Mountpoint.gone
+    Without: ::test_it_stays_where_nobody_looks_for_its_mount
+    """
     mount = mounts.start(POLICY, store, *OPTIONS)
     child = start_as(APP, _hold, mount / NOTES)
     assert child.receive() == "open"

@@ -78,6 +78,11 @@ def _both(mount: Mount) -> tuple[Child, Child]:
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
 def test_who_empties_a_file_waits_alone_for_its_writer(store_on, mounts_on, kind: str) -> None:
+    """Attack E5.6: Write a file with bytes from a mapping of a mediated file, and empty it: the kernel
+    keeps its lock until the daemon has read the page
+    Guard: policyfs/fs/opening/write_access.py::WriteAccess.empty
+    Without: ::test_the_mount_hangs_where_the_loop_empties_it
+    """
     mount = mounts_on.start(faulty.POLICY, furnished(store_on(kind)))
     writer, emptier = _both(mount)
     try:

@@ -135,6 +135,15 @@ WAYS: Final = [("xfs", os.O_RDONLY), ("xfs", os.O_RDWR), ("btrfs", os.O_RDWR), (
 def test_who_opens_a_copy_of_the_file_waits_alone(
     mounts_on, store_on, stuck: Stuck, kind: str, flags
 ) -> None:
+    """Attack E5.9: Read or write a raw file by a page of the app's own FUSE mount that does not answer,
+    while another app opens the redacted file (a clone waits for the lock)
+    Guard: policyfs/fs/redacted/copies.py::Redactor._copied,
+    policyfs/daemon/lock_circle.py::LockCircle.writer (the process that reads or writes is killed after
+    30 s)
+    Also: ::test_who_opens_a_copy_of_the_file_waits_until_its_user_is_killed,
+    tests/unit/test_daemon_lock_circle.py::test_another_thread_counts_if_it_waits_for_the_lock_of_a_file
+    Without: ::test_all_wait_where_the_loop_clones_it
+    """
     mount = mounts_on.start(faulty.POLICY, _furnished(store_on(kind)))
     user = stuck.use(mount / "DCIM/a.jpg", flags)
     copy = stuck.start(GALLERY, _look, mount / "DCIM/a.jpg")
@@ -186,7 +195,16 @@ def test_all_wait_where_the_loop_clones_it(without: Callable[..., Mount], store_
 def test_who_changes_or_removes_the_file_waits_until_its_user_is_killed(
     mounts_on, store_on, stuck: Stuck, kind: str, flags: int, change: Callable[..., None]
 ) -> None:
-    """And so do all others, since the loop waits. The page never comes, and the mount goes on."""
+    """And so do all others, since the loop waits. The page never comes, and the mount goes on.
+
+    Attack E5.10: The same, while another app removes the file or changes its attributes (by another
+    view; on xfs by any view, if the first app only reads)
+    Guard: policyfs/daemon/lock_circle.py::LockCircle.writer (the process that reads or writes is killed
+    after 30 s)
+    Also: ::test_nobody_is_killed_while_the_loop_waits_for_a_disk,
+    tests/unit/test_daemon_lock_circle.py::test_the_writer_is_killed_and_the_connection_ends_only_if_it_is_still_there
+    Without: ::test_all_wait_as_long_as_the_user_wants_where_nobody_looks
+    """
     mount = mounts_on.prepare(POLICY, _furnished(store_on(kind)))
     mount.program = ("tests.support.mount.short_waits",)
     mount.expected_log.extend(LOG)

@@ -82,6 +82,12 @@ def _read_others(channel: Connection, directory: Path) -> list[bytes | str]:
 
 @pytest.mark.parametrize("apps", first(1, [(False,), (True,)]), ids=["shared", "app"])
 def test_what_a_parser_stumbles_over_is_refused_and_nothing_else(without, store: Path, apps: bool) -> None:
+    """Attack A6.1: Make the parser hang, crash or run wild
+    Guard: policyfs/content/sniffer.py::Sniffer.locate
+    Also: tests/unit/test_content_sniffer.py::test_a_hanging_worker_is_replaced_at_the_deadline,
+    tests/unit/test_content_sniffer.py::test_workers_have_no_rights
+    Without: ::test_it_is_read_where_a_failure_means_that_there_is_nothing
+    """
     words = [word for word in BUGS if not apps or word != b"hang"]
     mount = without("broken-parser", POLICY, store, *(("--app", "gallery") if apps else ()))
     honest = start_as(GALLERY if apps else OTHER, _read_others, mount / "honest")

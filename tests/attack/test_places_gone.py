@@ -154,6 +154,11 @@ ROADS: Final = [((),), (("--copy-max", "1K"),), (("--no-passthrough",),)]
 
 @pytest.mark.parametrize("options", first(2, ROADS), ids=" ".join)
 def test_places_where_a_lazy_parser_does_not_look(mounts, empty_store, options) -> None:
+    """Attack A5.1: Put the place where a lazy parser does not search
+    Guard: policyfs/redact/plan.py::locate
+    Also: ::test_what_cannot_be_cleaned_is_not_shown
+    Without: tests/attack/test_parsers.py::test_places_are_read_where_the_parser_is_lazy
+    """
     files = corpus()
     fill(empty_store, files)
     mount: Mount = mounts.start(FAMILY, empty_store, *options)

@@ -102,6 +102,11 @@ def _installed(name: str) -> Path:
 
 @pytest.mark.timeout(150)
 def test_nothing_that_was_planted_runs(planted: Planted) -> None:
+    """Attack F3.17: Put modules, libraries or programs where root starts policyfs, or where PYTHONPATH,
+    PYTHONHOME, HOME, LD_LIBRARY_PATH or PATH of root points
+    Guard: policyfs/linux/interpreter.py::interpreter, packaging/bin/policyfs
+    Without: ::test_it_would_run
+    """
     (planted.place / "mnt").mkdir()
     options = f"policy={POLICY},trail={planted.place}/trail"
     made = planted.run(

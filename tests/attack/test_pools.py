@@ -48,7 +48,17 @@ def pooled(store_on: Callable[[str], Path], arena: Path, race: Race) -> Iterator
 
 @pytest.mark.parametrize("way", first(2, [("pool",), ("branch",), ("mount",)]))
 def test_no_pass_over_a_pool_sees_a_place(way: str, pooled: Pooled, mounts_on: Mounts, race: Race) -> None:
-    """Whether the writer comes by the mount, by the pool, or by the branch."""
+    """Whether the writer comes by the mount, by the pool, or by the branch.
+
+    Attack A2.3: The same in a mergerfs pool, while a program writes through the mount, the pool or the
+    branch; put another file or a symlink into the branch; set mergerfs's xattrs in the store
+    Guard: policyfs/store/locking/leases.py::Lease.holds, policyfs/store/pool.py::Pool.open_below
+    Also: ::test_a_file_that_was_moved_to_another_branch_is_shown_as_it_is_there,
+    tests/unit/test_store_pool.py::test_no_store_but_a_pool_has_branches_whatever_its_files_say,
+    tests/unit/test_store_pool.py::test_what_a_file_says_itself_counts_for_nothing,
+    tests/unit/test_store_pool.py::test_no_symlink_in_a_branch_is_followed
+    Without: ::test_a_pool_leaks_without_leases
+    """
     mount = mounts_on.start(POLICY, pooled.store, "--copy-max", "4K")
     mount.expected_mediated = True
     path = None if way == "mount" else getattr(pooled, "store" if way == "pool" else way) / "DCIM/a.jpg"
@@ -99,6 +109,13 @@ def longest_wait(mount: Mount, path: Path, seconds: float, enough: float = GIVES
 
 
 def test_a_pool_with_one_thread_never_waits_for_the_daemon(pooled: Pooled, mounts_on: Mounts) -> None:
+    """Attack B6.6: The same on NFS, or in a mergerfs pool with one thread, which waits for the lease, while
+    the daemon waits
+    Guard: policyfs/store/locking/leases.py::LeaseKeeper.release_early
+    Also: tests/guest/delegations.py::test_no_change_of_a_file_under_a_lease_waits_for_long
+    Without: ::test_it_waits_where_the_loop_releases_the_lease,
+    tests/guest/delegations.py::test_changes_wait_where_the_loop_releases_the_lease
+    """
     mount = mounts_on.start(POLICY, pooled.store, "--copy-max", "4K")
     until = time.monotonic() + SECONDS + 60
     while mount.status()["leases"]["broken"] == 0:
@@ -126,6 +143,10 @@ def controls(path: Path) -> dict[str, str]:
 
 
 def test_no_app_controls_the_pool_or_learns_where_its_branches_are(pooled: Pooled, mounts_on: Mounts) -> None:
+    """Attack B2.3: Add a directory of the machine to a mergerfs pool, by an xattr of its control file
+    Guard: policyfs/store/tree.py::Tree.setxattr
+    Without: ::test_an_app_adds_a_branch_where_the_pools_attributes_are_like_others
+    """
     mount = mounts_on.start(EVERYTHING, pooled.store)
     mount.expected_mediated = True
     before = os.getxattr(pooled.store / ".mergerfs", "user.mergerfs.branches")

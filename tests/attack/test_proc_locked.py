@@ -119,6 +119,15 @@ def _look_once(channel: Connection, path: Path) -> None:
 def test_an_app_that_locks_its_directory_in_proc_keeps_nobody_waiting(
     mounts: Mounts, stuck: Stuck, empty_store: Path, options: tuple[str, ...]
 ) -> None:
+    """Attack E5.12: Lock a directory in `/proc` without end, by a listing into a page that does not come.
+    The daemon then waits for a caller's program or groups, for all uids at its start, or for its own
+    threads (`status`)
+    Guard: policyfs/kernel/own_proc.py::own_proc
+    Also: ::test_an_app_that_changes_a_group_with_its_directory_locked_keeps_nobody_waiting,
+    ::test_a_mount_starts_while_an_app_has_locked_its_directory_in_proc,
+    ::test_commands_answer_while_directories_are_locked
+    Without: ::test_all_wait_where_the_daemon_reads_proc_itself
+    """
     faulty.furnish(empty_store)
     mount = mounts.prepare(faulty.POLICY, empty_store, *options)
     mount.program = READING
@@ -204,6 +213,12 @@ def _said(mount: Mount, stuck: Stuck, *words: str | os.PathLike[str]) -> tuple[i
 def test_umount_names_the_users_while_their_directories_are_locked(
     locked: tuple[Mount, Child], stuck: Stuck
 ) -> None:
+    """Attack E5.13: The same, so that a command waits: `policyfs umount` looks for the users of a mount,
+    `policyfs policy who` for the uids
+    Guard: policyfs/cli/common/processes.py::look
+    Also: ::test_commands_answer_while_directories_are_locked
+    Without: ::test_a_command_without_rights_waits_only_for_some_time
+    """
     mount, user = locked
     code, said = _said(mount, stuck, "umount", mount.mountpoint)
     assert code == 1

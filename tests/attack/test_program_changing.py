@@ -82,6 +82,12 @@ def _furnished(store_on: Callable[[str], Path]) -> Path:
 def test_processes_that_change_their_program_do_not_stop_the_watchdog(
     mounts_on, store_on: Callable[[str], Path], stuck: Stuck
 ) -> None:
+    """Attack E5.11: Execute a program, closing a file of one's own FUSE mount that does not answer, so that
+    reads of the process in `/proc` wait and the daemon sees no process that keeps a lock
+    Guard: policyfs/linux/bounded_reads.py::each
+    Also: tests/unit/test_daemon_lock_circle.py::test_many_of_them_are_the_end_of_the_connection
+    Without: ::test_all_wait_where_the_watchdog_reads_them_itself
+    """
     mount = mounts_on.prepare(POLICY, _furnished(store_on))
     mount.program = ("tests.support.mount.short_waits",)
     mount.expected_log.extend(LOG)

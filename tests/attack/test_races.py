@@ -73,6 +73,15 @@ def run(race: Race, mount, mode: str, entered: int, **more) -> Seen:
     first(6, [*product(["ext4"], TRIES), *product(["xfs"], ("map", "swap", "write", "grow"))]),
 )
 def test_no_pass_of_the_restricted_reader_sees_a_place(kind, mode, store_on, mounts_on, race) -> None:
+    """Attack A1.1: Read pages that another app's reading or mapping put into the kernel's cache
+    Guard: policyfs/fs/access/views.py::Views.node
+    Without: ::test_the_race_is_lost_where_views_share_a_node
+
+    Attack A2.1: Have a second program move the place in the file while the redacted app reads it: by
+    descriptor, by mapping, by growing or swapping the file
+    Guard: policyfs/store/frozen.py::freeze, policyfs/fs/redacted/copies.py::Redactor.redacted
+    Without: ::test_the_race_is_lost_where_places_are_located_in_the_live_file
+    """
     store = store_on(kind)
     photo = populate(store, race)
     mount = mounts_on.start(POLICY, store)
@@ -104,6 +113,12 @@ def test_the_race_is_lost_where_views_share_a_node(store_on, without, race) -> N
 
 @pytest.mark.parametrize("mode", ["visit", "swap"])
 def test_a_file_too_large_to_copy_leaks_nothing_either(mode, store_on, mounts_on, race) -> None:
+    """Attack A2.2: The same with a file too large to copy
+    Guard: policyfs/store/locking/leases.py::Lease.holds
+    Also:
+    tests/attack/test_large_files.py::test_a_writer_that_comes_is_let_in_and_nothing_it_writes_is_read
+    Without: ::test_a_file_too_large_to_copy_leaks_without_leases
+    """
     store = store_on("ext4")
     populate(store, race)
     mount = mounts_on.start(POLICY, store, "--copy-max", "4K")

@@ -23,6 +23,12 @@ if SOAK:
 
 @pytest.mark.parametrize(("suffix", "kind", "mode"), ROADS)
 def test_no_pass_over_other_media_sees_a_place(suffix, kind, mode, store_on, mounts_on, race) -> None:
+    """Attack A2.6: All of this with HEIC, MP4 and PNG
+    Guard: policyfs/store/frozen.py::freeze, policyfs/fs/redacted/copies.py::Redactor.redacted,
+    policyfs/store/locking/leases.py::Lease.holds
+    Also: ::test_other_media_too_large_to_copy_leak_nothing_either
+    Without: ::test_the_race_over_other_media_is_lost_in_the_live_file
+    """
     race.use(CARRIERS[suffix].layouts())
     store = store_on(kind)
     photo = populate(store, race)

@@ -25,6 +25,13 @@ def seen(mount: Mount, store: Path) -> tuple[str, str, list[str]]:
 
 
 def test_a_refused_file_is_out_of_sight_while_its_writer_has_it_open(mounts_on, store_on) -> None:
+    """Attack C2.3: See or use the name of a new file whose content was refused, while the writer still has
+    the file open
+    Guard: policyfs/fs/checked/withheld_names.py::WithheldNames.hide,
+    policyfs/fs/checked/withheld_names.py::WithheldNames.free
+    Also: tests/mount/test_refused_names.py
+    Without: ::test_it_is_in_sight_where_names_are_not_withheld
+    """
     store = store_on("ext4")
     assert seen(mounts_on.start(POLICY, store), store) == ("EPERM", "ENOENT", [])
 
@@ -56,6 +63,11 @@ def read_by_app(mount: Mount, store: Path) -> str:
 
 
 def test_no_app_reads_what_was_refused(mounts_on, store_on) -> None:
+    """Attack C2.6: Read refused files, one's own or another app's, in the quarantine
+    Guard: policyfs/store/quarantine.py::Quarantine.keep
+    Also: tests/mount/test_quarantine.py::test_nobody_but_root_reads_it
+    Without: ::test_it_is_read_where_it_lies_open
+    """
     store = store_on("ext4")
     mount = mounts_on.start(KEEPING, store)
     assert read_by_app(mount, store) == "EACCES"
@@ -69,6 +81,14 @@ def test_it_is_read_where_it_lies_open(without, store_on) -> None:
 
 
 def test_who_is_refused_without_end_fills_no_disk(mounts_on, store_on) -> None:
+    """Attack E5.1: Write refused content without end under `on_refused: quarantine`, so that refused files
+    fill the disk of the trail
+    Guard: policyfs/store/quarantine.py::Quarantine.keep,
+    policyfs/fs/checked/quarantine_queue.py::QuarantineQueue.take
+    Also: tests/unit/test_store_quarantine.py::test_the_newest_is_dropped_where_there_is_no_room,
+    tests/unit/test_store_quarantine.py::test_the_trail_keeps_room_on_its_disk
+    Without: ::test_it_grows_where_nobody_counts
+    """
     store = store_on("ext4")
     mount = mounts_on.start(KEEPING, store, "--quarantine-files", "3")
     assert len(refused(mount, store, 6)) == 3

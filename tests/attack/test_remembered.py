@@ -78,7 +78,12 @@ def _scribbler(channel, path: Path) -> None:
     [pytest.param("", False, id="guarded"), pytest.param("stat-is-proof", True, id="weakened")],
 )
 def test_a_writer_that_leaves_no_trace_in_stat(guard: str, leaks: bool, mounts_on, without, store_on) -> None:
-    """A page that is dirty already is written through a mapping, and neither time nor size changes."""
+    """A page that is dirty already is written through a mapping, and neither time nor size changes.
+
+    Attack A3.6: Write through a mapping that leaves size and times as they are, so that the result for
+    the old bytes is used for the new bytes
+    Guard: policyfs/fs/redacted/plans.py::PlanFinder.locate
+    """
     store = store_on("ext4")
     store.chmod(0o777)  # the writer is at the store itself
     photo = store / "a.jpg"

@@ -97,7 +97,15 @@ def writer_of(mount: Mount) -> Child:
 def test_who_changes_a_file_all_the_time_keeps_no_close_waiting(
     mounts: Mounts, empty_store: Path, change: Change
 ) -> None:
-    """The old bytes stay, and the app is told."""
+    """The old bytes stay, and the app is told.
+
+    Attack E5.15: Change a file all the time while another app's draft is to be stored, so that its
+    close, or the mount's end, waits for ever
+    Guard: policyfs/fs/checked/draft_storage.py::DraftStorage.store
+    Also: ::test_nor_the_end_of_the_mount,
+    tests/unit/test_fs_checked_draft_storage.py::test_changes_before_each_piece
+    Without: ::test_a_close_waits_where_tries_have_no_end
+    """
     mount, file = share_of(mounts, empty_store, "threads-begin-late")
     writer = writer_of(mount)
     with restless(0, change, file):
@@ -153,6 +161,11 @@ def half_stored(mount: Mount, file: Path, uid: int) -> str:
 
 @pytest.mark.parametrize("uid", [0, OTHER], ids=["in the store", "through the mount"])
 def test_who_may_set_times_leaves_no_file_half_written(mounts: Mounts, empty_store: Path, uid: int) -> None:
+    """Attack E5.16: Set a file's times while another app's draft is half in it, so that the rest is not
+    stored
+    Guard: policyfs/fs/checked/draft_storage.py::DraftStorage._put
+    Without: ::test_a_file_is_half_written_where_times_stop_a_draft
+    """
     mount, file = share_of(mounts, empty_store, "pieces-take-long")
     assert half_stored(mount, file, uid) == ""
     assert file.read_bytes() == NEW

@@ -83,6 +83,11 @@ def _change(mount: Path) -> None:
 def test_who_may_only_read_a_file_does_not_change_it_by_its_second_name(
     mounts: Mounts, store: Path, way: str
 ) -> None:
+    """Attack B1.3: Give a file a second name, and move one of them to where another app has more rights, so
+    that it changes the file
+    Guard: policyfs/fs/namespace/rename.py::Renamer._lets_in
+    Without: ::test_it_does_where_each_name_counts_as_a_file
+    """
     mount = _started(mounts, store, "")
     assert call_as(CAMERA, _moved, mount.mountpoint, way) == "EXDEV"
     call_as(GALLERY, _change, mount.mountpoint)
@@ -149,6 +154,11 @@ def _used(mounts: Mounts, store: Path, guard: str, *options: str) -> dict[str, s
 def test_an_open_file_that_was_linked_away_is_decided_by_where_it_is(
     mounts: Mounts, store: Path, options: tuple[str, ...]
 ) -> None:
+    """Attack B8.4: Keep a file open while another app moves it to a closed path by link and unlink, and use
+    the old rights: attributes, extended attributes
+    Guard: policyfs/fs/access/gate.py::Gate._renamed
+    Without: ::test_it_is_decided_by_its_old_name_where_nobody_looks_for_another
+    """
     assert set(_used(mounts, store, "", *options).values()) == {"ENOENT"}
 
 

@@ -95,6 +95,9 @@ def watched(mounts: Mounts, shared: Path) -> Callable[..., tuple[Child, Callable
 
 @pytest.mark.parametrize(("own", "told"), [(False, {SECRET}), (True, set())], ids=KINDS)
 def test_inotify_tells_names_of_hidden_files_in_a_shared_mount_only(watched, own, told) -> None:
+    """Attack F5.1: Learn names of hidden files by inotify on a visible directory, from a mount of one's own
+    Guard: policyfs/kernel/session.py::mount_device (each app mount is a file system of its own)
+    """
     child, make = watched(own)
     make()
     child.send("made")
@@ -122,6 +125,10 @@ def _lock(channel, path: Path) -> None:
 
 @pytest.mark.parametrize("own", [False, True], ids=KINDS)
 def test_proc_locks_shows_inode_numbers_and_ranges_of_everybodys_locks(mounts, shared, own) -> None:
+    """Attack F5.3: Read `/proc/locks`; ask `stat` for times under `redact: [time]`
+    Guard: none yet: stated above ("Locks and times outside the mount")
+    Also: ::test_stat_tells_the_times_of_a_file_whose_content_tells_none
+    """
     mount = mounts.start(POLICY, shared, *(("--app", "other") if own else ()))
     inode = call_as(OTHER, _make, mount / "Shared")
     child = start_as(OTHER, _lock, mount / "Shared" / SECRET)

@@ -84,6 +84,11 @@ def storing(mount: Mount, made: Disk) -> tuple[Child, Child]:
 
 
 def test_who_changes_the_file_meanwhile_does_not_wait_nor_does_anybody_else(slow) -> None:
+    """Attack E5.17: Change or remove a file while a draft's blocks are to go into it on a slow disk (btrfs,
+    xfs), so that the kernel holds its lock
+    Guard: policyfs/fs/checked/draft_storage.py::DraftStorage.store, policyfs/store/ranges.py::write_out
+    Without: ::test_all_wait_where_the_draft_is_written_under_the_locks
+    """
     mount, made = slow()
     writer, other = storing(mount, made)
     assert other.result(10) == "changed"

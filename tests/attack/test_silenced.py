@@ -83,6 +83,11 @@ WANTED: Final = {
 
 @pytest.mark.parametrize("apps", [False, True], ids=["shared", "app"])
 def test_whatever_is_refused_is_on_record(mounts: Mounts, empty_store: Path, apps: bool) -> None:
+    """Attack D1.1: Make requests that touch no bytes: stat, access, lookup of hidden names
+    Guard: policyfs/fs/access/gate.py::Gate.refuse
+    Also: tests/mount/test_denials_on_record.py::test_what_touches_no_bytes_is_recorded_too
+    Without: ::test_it_is_not_where_a_refusal_is_only_an_answer
+    """
     mount = mounts.start(POLICY, furnish(empty_store), *(("--app", "app") if apps else ()))
     assert asked(mount, not apps) >= WANTED
 
@@ -105,6 +110,18 @@ def on_a_small_disk(mount: Mount, disk: Path) -> Mount:
 def test_without_room_for_the_record_nothing_happens(
     mounts: Mounts, arena: Path, empty_store: Path, apps: bool
 ) -> None:
+    """Attack D1.2: Fill the trail's disk, make it read-only, remove its directory; kill the daemon before a
+    record, or in a line, a seal, a rotation or a new key
+    Guard: policyfs/journal/writing/journal.py::Journal.record
+    Also: ::test_what_a_killed_daemon_did_is_on_record,
+    tests/unit/test_journal_writing_journal.py::test_a_removed_directory_refuses_access_until_it_is_back,
+    tests/mount/test_trail.py::test_what_must_be_on_record_and_cannot_be_does_not_happen,
+    tests/unit/test_journal_journal_full.py::test_read_only_refuses_and_names_it,
+    tests/mount/test_trail.py::test_a_killed_daemon_loses_nothing_that_was_required,
+    tests/faults/test_killed_trail.py::test_what_an_app_was_allowed_is_on_the_trail_of_a_killed_daemon,
+    tests/faults/test_killed_steps.py::test_a_journal_killed_at_any_step_loses_nothing_and_goes_on
+    Without: ::test_it_does_where_a_record_can_wait, ::test_it_is_not_where_a_record_can_wait
+    """
     (arena / "disk").mkdir()
     with file_system("tmpfs", arena / "disk") as disk:
         options = ("--app", "app") if apps else ()
@@ -260,6 +277,12 @@ def tampered(trail: Path, into: Path, tampering: Tampering) -> tuple[int, str, t
 
 @pytest.mark.parametrize("name", TAMPERING)
 def test_each_change_of_the_trail_is_found_and_named(trail: Path, tmp_path: Path, name: str) -> None:
+    """Attack D1.5: Change, cut, delete, reorder lines or segments
+    Guard: policyfs/trail/chain/verify.py::Verifier.add, policyfs/trail/chain/damage.py::diagnose
+    Also: ::test_a_trail_sealed_anew_is_found_by_a_digest_kept_elsewhere,
+    tests/unit/test_trail_chain_verify.py, tests/property/test_trail_tampering.py
+    Without: ::test_it_is_not_found_where_digests_are_not_compared
+    """
     assert policyfs("audit", "verify", "--trail", trail).returncode == 0
     code, said, (segment, line) = tampered(trail, tmp_path / "copy", TAMPERING[name])
     assert code == 1
@@ -302,7 +325,16 @@ def test_a_trail_sealed_anew_is_found_by_a_digest_kept_elsewhere(trail: Path, tm
 
 
 def test_a_trail_sealed_anew_is_found_by_its_seals(trail: Path, tmp_path: Path) -> None:
-    """Whoever can write the files, and cannot read the key, signs with a key of his own."""
+    """Whoever can write the files, and cannot read the key, signs with a key of his own.
+
+    Attack D1.6: Write the files of the trail, but not read the key: make a chain anew from a changed
+    line on, with digests that fit
+    Guard: policyfs/journal/sealing/sealer.py::Sealer.close_segment,
+    policyfs/trail/chain/seal.py::read_seal
+    Also: tests/unit/test_trail_chain_seal.py,
+    tests/unit/test_cli_audit_verify.py::test_a_chain_made_anew_without_any_seal_is_not_whole
+    Without: ::test_it_is_not_found_where_no_signature_is_checked
+    """
     code, said = _signed_by_a_stranger(trail, tmp_path)
     assert code == 1
     assert "re-sealed" in said
@@ -346,6 +378,14 @@ def opened_for_a_moment(mount: Mount) -> tuple[list[tuple[str, str]], str]:
 
 
 def test_who_opens_all_for_a_moment_is_on_record_with_the_policy(mounts: Mounts, empty_store: Path) -> None:
+    """Attack D1.3: Put another policy, mount or options in force for a moment, and the old ones again (the
+    administrator may do this, but it must be on record)
+    Guard: policyfs/daemon/policies/policies.py::Policies.replace,
+    policyfs/journal/files/policy_texts.py::PolicyTexts.save
+    Also: tests/mount/test_policy_on_trail.py,
+    tests/unit/test_journal_writing_journal.py::test_no_record_that_is_kept_lacks_the_text_of_its_policy
+    Without: ::test_nobody_knows_where_the_change_is_not_recorded
+    """
     mount = mounts.start(POLICY, furnish(empty_store))
     changes, kept = opened_for_a_moment(mount)
     assert changes == [("policyfs reload", os.readlink("/proc/self/exe"))] * 2

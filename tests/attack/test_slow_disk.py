@@ -107,6 +107,11 @@ def _measured(path: Path) -> tuple[float, float]:
 @pytest.mark.timeout(3 * SECONDS + 120)
 @pytest.mark.parametrize("processes", [1, 8] if SOAK else [4])
 def test_an_honest_app_beside_checked_writes_to_a_slow_disk(slow, processes: int) -> None:
+    """Attack E5.14: Write checked content (heads, drafts) to a slow disk
+    Guard: policyfs/fs/checked/change_lock.py::ChangeLock.in_thread,
+    policyfs/store/page_cache.py::read_store
+    Without: ::test_everybody_waits_where_they_are_changed_on_the_loop
+    """
     mount, made = slow()
     known = mount / "DCIM/7.jpg"
     alone, _ = _measured(known)

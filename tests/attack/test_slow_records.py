@@ -85,6 +85,11 @@ def prepared(mounts: Mounts, store: Path, hang: Path, guards: str) -> Mount:
 def test_what_becomes_a_photo_while_the_open_is_put_on_record_is_not_read(
     mounts_on: Mounts, store_on, tmp_path: Path, place: str
 ) -> None:
+    """Attack F2.7: Write the file while an open, which was allowed because of the file's kind, waits for
+    its record on a slow trail
+    Guard: policyfs/fs/opening/preconditions.py::Preconditions.still_proven
+    Without: ::test_it_is_where_its_kind_is_proven_before_the_record_alone
+    """
     path = shelf(store_on(place))
     mount = prepared(mounts_on, path.parent.parent, tmp_path / "hang", "slow-trail")
     assert read_of_what_changed(mount, path, tmp_path / "hang") in {b"", TEXT}

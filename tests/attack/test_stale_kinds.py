@@ -156,6 +156,12 @@ def dirty_page(mount: Mount, path: Path, *, noticed: bool = False) -> list[str]:
 
 @pytest.mark.parametrize(("kind", "sort"), PLACES)
 def test_a_page_that_is_dirty_already(kind, sort, store_on, mounts_on) -> None:
+    """Attack F2.1: Write through a mapping whose page is already dirty, so that the daemon uses the file's
+    old kind: now, and after a remount
+    Guard: policyfs/fs/access/facts.py::FactFinder.kind_of
+    Also: ::test_a_remembered_kind_after_a_remount
+    Without: ::test_a_page_that_is_dirty_already_is_read_where_stat_is_believed
+    """
     store = store_on(kind)
     path = shelf(store)
     mount = mounts_on.start(POLICY, store, *MOUNTS[sort])
@@ -205,7 +211,15 @@ def test_a_remembered_kind_after_a_remount(store_on, mounts_on, without) -> None
 
 @pytest.mark.parametrize(("guard", "got"), [("", DENIED), ("times-always-tell", "photo")])
 def test_a_writer_that_came_and_went_without_a_trace(guard, got, store_on, mounts_on, without) -> None:
-    """On tmpfs a page that a mapping has read is written by it and no time changes."""
+    """On tmpfs a page that a mapping has read is written by it and no time changes.
+
+    Attack F2.5: Write and close on a store whose times do not show the write (tmpfs), so that the daemon
+    uses an old kind or an old plan
+    Guard: policyfs/store/facts.py::probe
+    Also: tests/attack/test_remembered.py::test_a_writer_that_has_gone_without_a_trace
+    Without: ::test_a_writer_that_came_and_went_without_a_trace,
+    tests/attack/test_remembered.py::test_a_writer_that_has_gone_without_a_trace
+    """
     store = store_on("tmpfs")
     path = shelf(store)
     aged(path)
@@ -291,7 +305,16 @@ def tried(at: Moments, path: Path, tries: int, *, keep: bool) -> tuple[list[str]
 
 @pytest.mark.parametrize(("kind", "sort"), PLACES)
 def test_who_writes_while_a_kind_is_found_is_not_read(kind, sort, store_on, moments) -> None:
-    """By a mapping that was there before, and by one that comes and goes in between."""
+    """By a mapping that was there before, and by one that comes and goes in between.
+
+    Attack F2.2: Write while the daemon finds the kind, or after that, until the open ends: by a lasting
+    mapping, or by one that comes and goes
+    Guard: policyfs/fs/opening/preconditions.py::Preconditions.demand_proof
+    Also: ::test_no_pass_over_a_file_of_changing_kind_sees_a_photo,
+    tests/attack/test_kinds_without_proof.py::test_where_leases_mean_nothing_a_copy_is_read,
+    tests/attack/test_kinds_without_proof.py::test_without_passthrough_and_where_writes_are_checked
+    Without: ::test_a_photo_is_seen_where_the_kind_is_not_proven
+    """
     store = store_on(kind)
     path = shelf(store)
     at = moments("stops-when-sniffed", store, *MOUNTS[sort])
@@ -306,6 +329,9 @@ def test_who_writes_while_a_kind_is_found_is_not_read(kind, sort, store_on, mome
 
 @pytest.mark.parametrize(("guards", "waits"), [("", True), (",kind-lease-let-go", False)])
 def test_who_comes_to_write_waits_until_the_open_is_answered(guards, waits, store_on, moments) -> None:
+    """Attack F2.3: Open for writing between the end of the daemon's open and its answer
+    Guard: policyfs/fs/access/kind_proof.py::KindEvidence.close_later
+    """
     store = store_on("ext4")
     path = shelf(store)
     aged(path)
@@ -349,7 +375,13 @@ def moved(change: Callable[..., None], *paths: Path) -> str:
 
 
 def test_what_else_hangs_on_a_kind(store_on, mounts_on, without) -> None:
-    """Writing, removing and moving: nothing is granted for what the file was before somebody wrote."""
+    """Writing, removing and moving: nothing is granted for what the file was before somebody wrote.
+
+    Attack F2.4: Have a file renamed, linked, removed or opened for writing by its old kind; move a file
+    while a writer has it open to change the file's kind
+    Guard: policyfs/fs/checked/move_proof.py::decide_rename,
+    policyfs/fs/checked/move_proof.py::decide_link, policyfs/fs/access/facts.py::FactFinder.kind_of
+    """
     store = store_on("ext4")
     path = shelf(store)
     mount = mounts_on.start(POLICY, store, "--copy-max", "4K")

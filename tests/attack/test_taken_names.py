@@ -118,6 +118,22 @@ class Race:
 def test_a_file_that_takes_the_name_by_another_mount_keeps_it(
     mounts: Mounts, empty_store: Path, race: str
 ) -> None:
+    """Attack B1.2: Right before the daemon renames a file for an app, put another file in its place through
+    another mount, and read this other file at the new path
+    Guard: policyfs/fs/sharing/name_lock.py::NameLock.on
+    Without: ::test_it_goes_or_is_moved_where_names_are_not_locked
+
+    Attack C2.7: Rename a photo to a name right before the daemon removes it (a refused file, or one that
+    its owner removes), by another mount
+    Guard: policyfs/fs/sharing/name_lock.py::NameLock.on
+    Without: ::test_it_goes_or_is_moved_where_names_are_not_locked
+
+    Fault programs.1: Another mount renames a file over a name that the daemon is just removing or
+    renaming
+    App: no error: the other daemon waits, and then decides anew
+    Store: the new file
+    Trail: the events of the requests
+    """
     it = Race(mounts, empty_store, race)
     gallery = it.take_name()
     it.close()
@@ -144,7 +160,16 @@ def test_it_goes_or_is_moved_where_names_are_not_locked(
 def test_a_daemon_that_is_killed_there_loses_nothing_and_keeps_no_name(
     mounts: Mounts, empty_store: Path, race: str
 ) -> None:
-    """Each removal and each rename is one system call: the store has what it had before, or after it."""
+    """Each removal and each rename is one system call: the store has what it had before, or after it.
+
+    Fault programs.2: A daemon is killed or stopped (SIGSTOP) while it removes or renames a name
+    App: Killed: as after kill -9. Stopped: EBUSY from another mount that changes the same name, after 5
+    s (shared mounts: 0.3 s)
+    Store: what it had before the change, or after it
+    Trail: the events of the requests
+    Also:
+    tests/unit/test_fs_sharing_name_lock.py::test_a_daemon_that_has_waited_says_so_and_none_waits_for_ever
+    """
     it = Race(mounts, empty_store, race)
     gallery, before = it.take_name(), it.left
     assert before["a.jpg"] == OURS

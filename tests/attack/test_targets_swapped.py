@@ -204,7 +204,14 @@ def test_a_target_comes_back_in_a_running_container(home: Home) -> None:
 
 
 def test_no_container_leaves_the_mount(home: Home) -> None:
-    """Whatever link the app has put in a target's place, also after a restart, and after a kill."""
+    """Whatever link the app has put in a target's place, also after a restart, and after a kill.
+
+    Attack B2.2: Replace the directory of a site's target by a symlink, or move it, before mount,
+    container or service start again
+    Guard: policyfs/kernel/targets.py::bind
+    Also: tests/attack/test_targets_of_engines.py::test_no_engine_leaves_the_mount
+    Without: ::test_it_leaves_it_where_links_are_followed
+    """
     assert home("up").returncode == 0
     before = home.container("before")
     links = {name: link.format(host=home.arena / "host") for name, link in LINKS.items()}

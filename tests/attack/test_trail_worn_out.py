@@ -156,6 +156,12 @@ def _told(mount: Mount, **fields: Any) -> int:
 def test_refusals_in_a_deep_place_cost_little_are_counted_and_told_apart(
     without, empty_store: Path, apps: bool
 ) -> None:
+    """Attack E1.5: Cause denials deep in the tree without a pause, with a new name each time: each event
+    contains the whole path
+    Guard: policyfs/trail/lines/bounds.py::bounded, policyfs/journal/writing/accounts.py::Accounts.absorb
+    Also: tests/unit/test_trail_lines_bounds.py::test_no_line_is_longer_than_it_may_be_whatever_is_in_it
+    Without: ::test_the_trail_grows_without_end_where_nothing_bounds_it
+    """
     mount = without("low-budgets", POLICY, furnish(empty_store), *(("--app", "app") if apps else ()))
     if apps:
         call_as(APP, _dig, mount / "deep")
@@ -216,6 +222,12 @@ def opened_often(mount: Mount, bound: int | None = None) -> tuple[int, float, in
 def test_what_must_be_on_record_is_told_each_time_and_at_its_apps_own_pace(
     without, empty_store: Path
 ) -> None:
+    """Attack D2.2: Make allowed requests without a pause, each of which must be on record
+    Guard: policyfs/journal/writing/accounts.py::Accounts.spend,
+    policyfs/fs/access/ledger.py::Commits.wait
+    Also: tests/unit/test_fs_access_ledger.py::test_who_is_beyond_its_budget_waits_alone
+    Without: ::test_it_grows_as_fast_as_the_app_asks_where_nobody_waits
+    """
     mount = without("low-budgets", POLICY, furnish(empty_store))
     opened, seconds, grown = opened_often(mount)
     assert grown <= RATE * (seconds + 1) + BURST
@@ -304,6 +316,20 @@ def _has_ended(child: Child) -> bool:
 def test_who_must_be_on_record_waits_alone_where_that_is_slow(
     mounts_on: Mounts, tmp_path: Path, empty_store: Path
 ) -> None:
+    """Attack D2.3: Make all apps wait for one app's record, while the trail's disk is slow
+    Guard: policyfs/journal/writing/committer.py::Committer.at_once,
+    policyfs/fs/access/ledger.py::recorded_first
+    Also:
+    tests/attack/test_slow_records.py::test_who_saves_a_photo_to_be_cleaned_waits_alone_for_the_record,
+    tests/unit/test_fs_access_ledger.py
+    Without: ::test_all_wait_where_the_loop_writes
+
+    Fault trail.2: The trail's disk is slow, or hangs
+    App: A request that must be on record waits until its own line is written. All other requests
+    continue
+    Store: unchanged
+    Trail: the line, later
+    """
     mount = mounts_on.prepare(POLICY, furnish(empty_store))
     mount.program = ("tests.attack.weakened", "slow-trail,waits-without-end")  # not EBUSY after 0.3 s
     mount.environment[HANG] = str(tmp_path / "hang")

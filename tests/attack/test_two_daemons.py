@@ -162,6 +162,12 @@ def wrong(left: bytes) -> bool:
     ("where", "apps"), [("stops-when-judged", False), ("stops-when-looked", True)], ids=["shared", "apps"]
 )
 def test_what_is_judged_in_one_mount_is_not_undone_in_another(racing, where: str, apps: bool) -> None:
+    """Attack C1.4: The same through two mounts of the store
+    Guard: policyfs/fs/checked/head_writes.py::Checker._is_still,
+    policyfs/store/locking/latches.py::Latches.take
+    Also: tests/unit/test_store_locking_latches.py
+    Without: ::test_words_are_left_where_daemons_do_not_look_again_or_do_not_wait
+    """
     race = racing(where, apps=apps)
     ways = [(write, cut) for write in WRITES for cut in CUTS]
     for number in range(count(36, 2500)):
@@ -182,6 +188,15 @@ def test_words_are_left_where_daemons_do_not_look_again_or_do_not_wait(racing, w
 
 
 def test_what_is_judged_in_one_view_is_not_undone_in_another(racing) -> None:
+    """Attack C1.3: Use two apps with different views of one file: one app empties the file while the daemon
+    judges a write of the other app
+    Guard: policyfs/fs/opening/lifecycle.py::Lifecycle.enter, and
+    policyfs/fs/checked/head_writes.py::Checker._is_still by itself
+    Also:
+    tests/unit/test_fs_checked_head_writes.py::test_a_write_judged_in_one_view_does_not_follow_the_end_of_the_bytes_in_another,
+    tests/unit/test_fs_checked_head_writes.py::test_two_writes_judged_by_two_names_are_not_laid_over_each_other
+    Without: ::test_words_are_left_where_each_view_has_a_lock_of_its_own
+    """
     race = racing("stops-while-judging,says-before-emptying", one=True)
     for number in range(count(60, 5000)):
         write = ("in the head", "longer")[number % 2]

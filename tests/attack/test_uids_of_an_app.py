@@ -102,7 +102,14 @@ def shows_photo(seen: list[Any]) -> bool:
 def test_who_may_read_drawings_alone_reads_no_photo_that_another_uid_writes(
     policy: str, sort: str, mounts_on, store_on: Callable[[str], Path]
 ) -> None:
-    """Where nothing is redacted, a reader whom only the kind lets in reads apart from all writers anyway."""
+    """Where nothing is redacted, a reader whom only the kind lets in reads apart from all writers anyway.
+
+    Attack A1.2: Read, as one uid of an app, a file of a denied kind that another uid of it writes: from
+    the kernel's pages, a mapping or a draft
+    Guard: policyfs/fs/access/views.py::Views.whose, policyfs/policy/rules/scope.py::Scope.uids_matter
+    Also: tests/unit/test_fs_access_views.py::test_so_has_each_uid_of_an_app_if_rules_tell_its_uids_apart
+    Without: ::test_it_reads_one_where_an_app_has_one_node_for_all_its_uids
+    """
     mount: Mount = mounts_on.start(POLICIES[policy], store_on("ext4"), *MOUNTS[sort])
     before, after = raced(mount)
     assert before == [DRAWING, DRAWING], "it may read drawings"
@@ -171,7 +178,15 @@ def _with_drawing(store: Path) -> Path:
 
 @pytest.mark.parametrize("sort", first(1, zip(MOUNTS)))
 def test_nor_does_one_that_writes_the_same_file(sort: str, mounts_on, store_on) -> None:
-    """Writers share a draft. It stays until the last of them has closed the file, also if it was refused."""
+    """Writers share a draft. It stays until the last of them has closed the file, also if it was refused.
+
+    Attack C2.5: Read such bytes as an app that may write the file, and read it only by its kind: by a
+    descriptor from before the write, or a reload
+    Guard: policyfs/fs/opening/byte_paths.py::LivePath.read
+    Also:
+    tests/unit/test_fs_opening_byte_paths.py::test_nor_by_a_reload_that_tells_them_apart_while_both_have_a_live_file_open
+    Without: ::test_it_does_where_a_draft_of_any_kind_is_read
+    """
     mount: Mount = mounts_on.start(NO, _with_drawing(store_on("ext4")), *MOUNTS[sort])
     assert both_wrote(mount) == [DRAWING] * 3
 

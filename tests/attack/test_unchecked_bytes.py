@@ -91,6 +91,13 @@ def shown(mount: Mount, refused: bytes) -> list[list[bytes]]:
 def test_who_may_not_write_a_file_reads_no_bytes_before_their_check(
     case: str, mounts_on, store_on: Callable[[str], Path]
 ) -> None:
+    """Attack C2.4: Read another app's bytes before their check, or bytes that the check refuses, in a file
+    that the app may not write: by read, and in a mapping
+    Guard: policyfs/fs/access/views.py::Views.whose
+    Also:
+    tests/unit/test_fs_access_views.py::test_a_view_that_refuses_has_one_node_for_all_that_may_write_the_file
+    Without: ::test_they_are_read_where_all_share_a_draft_that_have_one_view
+    """
     store, (policy, refused) = store_on("ext4"), CASES[case]
     mount = mounts_on.start(policy, store)
     assert {data for each in shown(mount, refused) for data in each} == {CLEAN}

@@ -80,6 +80,11 @@ def _gained(mount: Mount, store: Path, directory: str) -> bool:
 def test_a_file_with_a_name_that_nobody_looked_up_gets_no_name_elsewhere(
     mounts: Mounts, store: Path, directory: str
 ) -> None:
+    """Attack B1.4: Remove the one known name of an open file with two names, and give it a name (linkat)
+    where the app has more rights
+    Guard: policyfs/fs/inodes/resolver.py::Resolver.locate
+    Without: ::test_it_does_where_descriptors_get_names
+    """
     assert not _gained(mounts.start(POLICY, store), store, directory)
     assert (store / directory / "unknown").read_bytes() == PHOTO
 

@@ -56,6 +56,20 @@ def answered(mount: Mount) -> int:
 
 
 def test_what_was_decided_for_one_app_answers_no_other(reading, furnished: Path) -> None:
+    """Attack B4.12: Have the bridge answer by a decision for another app, or by a decision from before a
+    reload or a rename
+    Guard: policyfs/fs/kernel_cache/repeats.py::Repeats._hangs_on_name_and_uid,
+    policyfs/fs/inodes/vectors.py::AccessVectors.drop
+    Also: ::test_a_reload_drops_all_vectors, ::test_a_file_that_was_moved_out_of_sight_is_decided_anew,
+    tests/mount/test_vectors.py::test_answers_attributes_and_trails_are_the_same_with_and_without,
+    tests/attack/test_open_vectors.py::test_a_reload_closes_files_to_repeats_too,
+    tests/attack/test_open_vectors_of_directories.py::test_a_reload_closes_directories_to_repeats_too,
+    tests/mount/test_open_vectors.py::test_calls_on_open_files_come_to_the_same_with_and_without
+    Without: ::test_it_does_where_it_is_kept_without_the_uid,
+    ::test_both_get_through_where_vectors_are_kept,
+    tests/attack/test_open_vectors.py::test_repeats_get_through_where_a_reload_drops_nothing,
+    tests/attack/test_open_vectors_of_directories.py::test_repeats_get_through_where_a_reload_drops_nothing
+    """
     mount = reading(VARIED, furnished)
     told, odd = beside(mount, str(mount / "warm"))
     asked = [said for answers in told for name, said in answers.items() if name != "open as a path"]

@@ -206,6 +206,28 @@ MOUNTS: Final = {
 @pytest.mark.timeout(count(120, 3_000))
 @pytest.mark.parametrize("kind", MOUNTS)
 def test_no_way_leads_past_a_requirement(kind: str, mounts: Mounts, empty_store: Path) -> None:
+    """Attack C1.10: Keep the place in a file that must be stored without it
+    Guard: policyfs/fs/checked/cleaning.py::Cleaner.clean,
+    policyfs/fs/namespace/rename.py::Renamer._settled
+    Also: tests/mount/test_share_folder.py::test_twenty_photos_are_stored_without_their_places
+    Without: ::test_each_way_is_open_where_its_guard_is_gone
+
+    Attack C1.12: Bring refused content in without a write: by rename, exchange, link, linkat, the rename
+    of a directory; by a mapping kept across a move; under `--monitor`
+    Guard: policyfs/policy/rules/profile.py::Profile.content,
+    policyfs/fs/namespace/rename.py::Renamer._settled
+    Without: ::test_each_way_is_open_where_its_guard_is_gone
+
+    Attack C1.14: Give a file a second name, move one of the two names into a place with content
+    requirements, or out of it, and write by the other name
+    Guard: policyfs/fs/checked/moved_file.py::Named.holds
+    Without: ::test_each_way_is_open_where_its_guard_is_gone
+
+    Attack C1.15: Put forbidden data into an extended attribute, set after the move or before it
+    Guard: policyfs/fs/namespace/xattr_bans.py::AttributeBans.check,
+    policyfs/fs/checked/moved_file.py::Settled.holds
+    Without: ::test_each_way_is_open_where_its_guard_is_gone
+    """
     options, apps = MOUNTS[kind]
     mount = mounts.start(POLICY, furnish(empty_store), *options)
     mount.expected_mediated = True  # a file that is mapped in another view may go without
@@ -280,6 +302,11 @@ def _moved_by_another(mount: Mount, name: str, *, mapped: bool) -> str:
 def test_what_another_app_has_open_is_not_moved_to_where_that_app_is_asked_more(
     mounts: Mounts, empty_store: Path
 ) -> None:
+    """Attack C1.13: Have an app with fewer requirements move the file in, while an app with more
+    requirements has it open or mapped
+    Guard: policyfs/policy/decide.py::Engine.asks_more, policyfs/fs/checked/moved_file.py::Settled.holds
+    Without: ::test_it_is_moved_where_nobody_asks_for_others
+    """
     mount = mounts.start(TWO, furnish(empty_store))
     said = {mapped: _moved_by_another(mount, f"{mapped}.jpg", mapped=mapped) for mapped in (False, True)}
     assert said == {False: "EXDEV", True: "EXDEV"}

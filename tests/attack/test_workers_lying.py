@@ -77,6 +77,14 @@ def on_disk(mount: Mount) -> bytes:
 def test_what_a_worker_saw_of_one_app_is_not_shown_to_another(
     guards: str, leaks: bool, mounts_on, without, store_on
 ) -> None:
+    """Attack F1.1: Take over a worker by a file, and have it put one app's bytes into another app's
+    redacted file
+    Guard: policyfs/content/workers/pool.py::Pool.take
+
+    Attack F1.3: The same by remembered results: for other apps, for other mounts, and after a restart
+    Guard: policyfs/fs/redacted/copy_keys.py::CopyKey.of,
+    policyfs/content/disk_cache.py::Remembered.plan, policyfs/fs/access/views.py::Views.whose
+    """
     store = store_on("ext4")
     furnish(store)
     mount = without(guards, POLICY, store)
@@ -102,7 +110,12 @@ def test_what_a_worker_saw_of_one_app_is_not_shown_to_another(
 def test_what_a_worker_saw_of_an_app_is_not_shown_to_its_namesake_in_another_policy(
     leaks: bool, without, store_on
 ) -> None:
-    """Two policies of one machine can call different users' programs alike."""
+    """Two policies of one machine can call different users' programs alike.
+
+    Attack F1.4: The same by remembered results, for an app of the same name, but with other uids, in
+    another policy
+    Guard: policyfs/daemon/daemon.py::Daemon._identify
+    """
     store = store_on("ext4")
     furnish(store)
     guards = "lying-parser,apps-by-name" if leaks else "lying-parser"
@@ -126,6 +139,10 @@ def test_what_a_worker_saw_of_an_app_is_not_shown_to_its_namesake_in_another_pol
 def test_what_a_worker_saw_of_one_uid_is_not_shown_to_another_that_rules_tell_apart(
     guards: str, leaks: bool, options: tuple[str, ...], without, store_on
 ) -> None:
+    """Attack F1.2: The same by one uid of an app, with the bytes of another uid of this app, if the policy
+    treats the uids differently
+    Guard: policyfs/domain.py::Principal.lane
+    """
     store = store_on("ext4")
     furnish(store)
     mount = without(guards, OF_UIDS, store, *options)
@@ -156,7 +173,13 @@ rules:
 def test_the_kind_that_an_app_s_worker_finds_shows_another_no_name(
     guards: str, leaks: bool, options: tuple[str, ...], without, store_on
 ) -> None:
-    """Neither a name nor a listing that the kernel keeps."""
+    """Neither a name nor a listing that the kernel keeps.
+
+    Attack F1.5: Have the worker find a kind that shows a hidden name to its own app, and through the
+    kernel's caches to others
+    Guard: policyfs/policy/rules/distinctions.py::Distinctions.sight,
+    policyfs/policy/rules/scope.py::Scope.caller_matters
+    """
     store = store_on("ext4")
     furnish(store)
     for name in ("names", "listed"):
@@ -174,6 +197,11 @@ def test_the_kind_that_an_app_s_worker_finds_shows_another_no_name(
 
 
 def test_whatever_a_worker_says_harms_its_own_file_alone(without, store_on) -> None:
+    """Attack F1.7: Have the worker lie in every field of an answer, answer endlessly, or never answer
+    Guard: policyfs/content/plans.py::unpack_plan, policyfs/content/workers/connection.py::WorkerLink.ask
+    Also: tests/unit/test_content_plans.py, tests/unit/test_content_workers_connection.py
+    Without: ::test_nonsense_shows_the_place_where_a_failure_means_that_there_is_nothing
+    """
     store = store_on("ext4")
     furnish(store)
     (store / "lies").mkdir()

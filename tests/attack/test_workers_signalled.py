@@ -44,6 +44,12 @@ def _attempt(pids: list[int]) -> set[tuple[str, str]]:
     [pytest.param("", False, id="guarded"), pytest.param("workers-are-nobody", True, id="weakened")],
 )
 def test_nobody_signals_workers(guard: str, done: bool, mounts_on, without, empty_store: Path) -> None:
+    """Attack F0.1: Stop, kill, slow or limit the sniffing workers from outside
+    Guard: policyfs/content/workers/uids.py::free_block,
+    policyfs/content/workers/zygote.py::Zygote._free_number
+    Also:
+    tests/attack/test_workers_killed.py::test_opens_end_in_time_and_show_nothing_whatever_becomes_of_workers
+    """
     for number in range(3):
         (empty_store / f"{number}.jpg").write_bytes(jpegs.photo_with(jpegs.exif()) + bytes(number))
     mount = without(guard, POLICY, empty_store) if guard else mounts_on.start(POLICY, empty_store)

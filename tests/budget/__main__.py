@@ -19,7 +19,7 @@ from tests.support.machine.documents import CHECKOUT
 BUDGETS: Final = Path(__file__).with_name("budgets.toml")
 _TIERS: Final = ("check", "test")
 """Goals of the Makefile that note in .venv/.seconds-GOAL how long they took."""
-_COARSE: Final = re.compile(r"python.*|c|tests|words")
+_COARSE: Final = re.compile(r"python.*|c|tests|words.*")
 _STEP: Final = 100
 _LINE: Final = re.compile(r'^(?P<name>"[^"]+"|[\w-]+) = (?P<most>\d+)(?P<why>.*)$')
 

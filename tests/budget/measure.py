@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import io
+import re
 import tokenize
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,6 +13,14 @@ from typing import Final
 
 from policyfs.cli.main import build_parser
 from tests.support.machine.documents import CHECKOUT
+
+_MADE: Final = re.compile(
+    r"^# .*\n\nMade from the code by `make docs`[\s\S]*"  # the whole page
+    r"|^<!-- made by `make docs`.*-->\n+(?:\|.*\n)+"
+    r"|^<!-- (\w+): begin -->\n[\s\S]*?^<!-- \1: end -->\n",  # by tests/bench
+    re.MULTILINE,
+)
+"""What no person has written in a page."""
 
 _NO_CODE: Final = frozenset({
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING,
@@ -74,6 +83,12 @@ def _imported(path: Path) -> set[str]:
     return found
 
 
+def words(text: str) -> tuple[int, int]:
+    """Return the number of words of a page that a person wrote, and of those that are generated."""
+    by_hand = len(_MADE.sub("", text).split())
+    return by_hand, len(text.split()) - by_hand
+
+
 def _lines(paths: Iterable[Path]) -> int:
     return sum(len(path.read_text("utf-8").splitlines()) for path in paths)
 
@@ -91,7 +106,8 @@ def measured() -> dict[str, int]:
         found[f"python/{room}"] = found.get(f"python/{room}", 0) + lines
     found["c"] = _lines(package.rglob("*.[ch]"))
     found["tests"] = _lines((CHECKOUT / "tests").rglob("*.py"))
-    found["words"] = sum(len(page.read_text("utf-8").split()) for page in pages)
+    by_hand, made = map(sum, zip(*(words(page.read_text("utf-8")) for page in pages), strict=True))
+    found["words"], found["words of generated tables"] = by_hand, made
     found["decisions"] = sum(page.name != "README.md" for page in (docs / "decisions").glob("*.md"))
     found["commands"] = len(leaves)
     found["options"] = sum(options(made) for _, made in leaves)

@@ -40,6 +40,11 @@ def _last(mount: Mount, path: str) -> dict:
 
 
 def test_a_clock_that_is_stepped_changes_nothing_but_what_the_trail_says_of_time(stepped) -> None:
+    """Fault daemon.14: The clock jumps, by hours and back by a month
+    App: no error, and current versions
+    Store: accepted bytes
+    Trail: records with the clock's times, in the order of `seq`. `verify` reports the trail as complete
+    """
     mount, step = stepped
     for number, seconds in enumerate(STEPS_S):
         step(seconds)
@@ -68,7 +73,14 @@ def _current(path: Path, size: int) -> bytes:
 
 @pytest.mark.parametrize("years", [-40, 40])
 def test_times_that_apps_set_deceive_no_cache(stepped, years: int) -> None:
-    """An app sets a file's time back to what it was: the kernel's ctime tells that it changed."""
+    """An app sets a file's time back to what it was: the kernel's ctime tells that it changed.
+
+    Fault daemon.15: Files with times far in the past or future, or with times that an app has set back
+    App: no error: a version has also the ctime, which no app can set
+    Store: accepted bytes
+    Trail: as usual
+    Also: ::test_a_file_of_any_time_that_a_store_can_keep_is_shown
+    """
     mount, _ = stepped
     path, when = mount / "Checked/b.jpg", time.time_ns() + years * 365 * 86400 * 10**9
     photo, same_size = PHOTO, PHOTO[:-40] + b"\0" * 38 + PHOTO[-2:]

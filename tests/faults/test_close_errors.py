@@ -63,6 +63,13 @@ def _save(path: Path) -> tuple[str, str]:
 
 
 def test_what_the_store_says_at_close_is_told_at_close(full) -> None:
+    """Fault store.18: A network or FUSE store accepts written bytes, and reports at close that it has no
+    room or has lost the bytes
+    App: the same error from close. Files of a FUSE store never get passthrough, since the daemon could
+    not see errors
+    Store: what the store kept
+    Trail: `release` with the number of accepted bytes
+    """
     mount, tiny = full
     for _ in range(3):
         assert call_as(CAMERA, _save, mount / "m") == ("", "ENOSPC")

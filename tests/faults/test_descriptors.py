@@ -50,6 +50,12 @@ def _work(directory: Path) -> None:
 
 @pytest.mark.parametrize("limit", LIMITS)
 def test_a_daemon_with_few_descriptors(mounts: Mounts, empty_store: Path, limit: int) -> None:
+    """Fault daemon.9: The daemon may have only few descriptors (256 or 4,096 in the tests)
+    App: EMFILE for an app that has used up its share of the descriptors. Other apps continue
+    Store: accepted bytes
+    Trail: `allow` of the opens
+    Also: tests/attack/test_exhaustion.py::test_who_takes_all_leaves_as_much_for_others
+    """
     faulty.furnish(empty_store)
     mount: Mount = mounts.prepare(faulty.POLICY, empty_store)
     mount.most_descriptors = limit

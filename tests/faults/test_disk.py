@@ -67,6 +67,11 @@ def _read(channel, path: Path) -> bytes:
 
 
 def test_a_disk_that_cannot_be_read(failing) -> None:
+    """Fault store.12: The disk cannot be read
+    App: EIO from calls that need bytes which are not in memory. A redacted reader gets no unchecked byte
+    Store: unchanged
+    Trail: the opens before; no redacted open that failed
+    """
     mount, disk = failing
     disk.be(failing="r")
     for uid, place in ((CAMERA, "DCIM"), (CAMERA, "Checked"), (GALLERY, "DCIM")):
@@ -81,7 +86,13 @@ def test_a_disk_that_cannot_be_read(failing) -> None:
 
 
 def test_a_disk_that_cannot_be_written(failing) -> None:
-    """fsync says so, once the journal cannot be written the file system is read-only: never a lie."""
+    """fsync says so, once the journal cannot be written the file system is read-only: never a lie.
+
+    Fault store.13: The disk cannot be written
+    App: as without policyfs: fsync returns EIO, or EROFS once the file system has given up
+    Store: the bytes that fsync confirmed, and those other bytes that the file system kept
+    Trail: as usual
+    """
     mount, disk = failing
     assert call_as(CAMERA, lambda: written(mount / "Checked/good.jpg", LARGE, sync=True)) == (len(LARGE), "")
     disk.be(failing="w")
@@ -97,7 +108,15 @@ def test_a_disk_that_cannot_be_written(failing) -> None:
 
 
 def test_who_waits_for_a_slow_disk_waits_alone(failing) -> None:
-    """On each road: passed through, mediated, redacted."""
+    """On each road: passed through, mediated, redacted.
+
+    Fault store.14: The disk is slow
+    App: Only the caller of a read, a write in passthrough or a checked write waits. All wait while the
+    loop waits: for changes of names and attributes, unchecked writes up to 64 KiB, appends, pages of
+    mappings, and writes of a redacted app
+    Store: accepted bytes
+    Trail: as usual
+    """
     mount, disk = failing
     known = call_as(GALLERY, (mount / "DCIM/2.jpg").read_bytes)
     for uid, name in ((CAMERA, "DCIM/1.jpg"), (CAMERA, "Checked/1.jpg"), (GALLERY, "DCIM/3.jpg")):
@@ -118,6 +137,12 @@ def test_who_waits_for_a_slow_disk_waits_alone(failing) -> None:
 
 
 def test_a_store_that_becomes_read_only(on_disk) -> None:
+    """Fault store.15: The store is remounted read-only under the mount
+    App: EROFS for every change. Reads continue, also redacted ones
+    Store: unchanged
+    Trail: refused changes of names and attributes as allowed; nothing for a failed create, open or
+    truncation
+    """
     mount, root = on_disk("ext4")
     remount(root, "ro")
     place = mount / "DCIM"
@@ -153,7 +178,13 @@ def _held(channel, path: Path) -> tuple[str, str]:
 
 
 def test_a_store_that_is_cut_off_while_a_head_is_held(mounts: Mounts, tmp_path: Path) -> None:
-    """The file system gives up (as after an error of its disk): the head was promised to nobody."""
+    """The file system gives up (as after an error of its disk): the head was promised to nobody.
+
+    Fault store.17: The file system gives up while a head is held
+    App: EROFS or EIO from write and fsync
+    Store: nothing of the head: an empty file
+    Trail: `release` with nothing written
+    """
     with file_system("ext4", tmp_path) as root:
         (root / "store").mkdir(mode=0o700)
         faulty.furnish(root / "store")

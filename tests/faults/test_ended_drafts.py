@@ -36,6 +36,11 @@ def terminate(mount: Mount) -> None:
 
 @pytest.mark.parametrize("way", [terminate, abort])
 def test_the_end_waits_for_a_draft_that_is_half_in_the_store(mounts: Mounts, empty_store: Path, way) -> None:
+    """Fault mount.6: SIGTERM or an abort while a checked draft goes into the store's file
+    App: ENOTCONN, ECONNABORTED or EIO from fsync and close
+    Store: the whole draft: the daemon ends after the last piece
+    Trail: the end of the trail
+    """
     share = empty_store / "Share"
     share.mkdir()
     os.chown(share, CAMERA, CAMERA)

@@ -44,6 +44,12 @@ def _write(channel: Connection, path: Path, way: str) -> str:
 def test_the_end_waits_for_no_lease(
     mounts: Mounts, empty_store: Path, way: str, end: Callable[..., None]
 ) -> None:
+    """Fault mount.5: SIGTERM or an abort while an app waits for a lease that a program in the store keeps
+    on a file
+    App: ENOTCONN, ECONNABORTED or EIO. The daemon ends at once
+    Store: unchanged
+    Trail: the end of the trail
+    """
     furnish(empty_store)
     mount = mounts.start(POLICY, empty_store)
     holder = start_as(0, _lease, empty_store / "DCIM/a.jpg")

@@ -72,6 +72,12 @@ def room(ballast: Path, size: int) -> None:
 
 
 def test_names_find_no_room(full) -> None:
+    """Fault store.1: No room for a name (create, mkdir, symlink, link, rename)
+    App: ENOSPC. Calls that need no room continue
+    Store: unchanged
+    Trail: the call as allowed (records are of decisions, not results); nothing for a create
+    Also: ::test_what_the_policy_allowed_and_the_disk_did_not_is_on_the_trail
+    """
     mount, store, ballast = full
     for number in range(3):  # a block of the directory holds three such names
         os.mknod(store / "DCIM" / (f"{number}" + "n" * 254), 0o644)
@@ -100,7 +106,13 @@ def test_names_find_no_room(full) -> None:
 
 @pytest.mark.parametrize("place", ["DCIM", "Checked"])
 def test_what_write_took_is_in_the_store(full_disk: Full, place: str) -> None:
-    """Written in passthrough, and checked, with room for some of it: what write(2) says it took is there."""
+    """Written in passthrough, and checked, with room for some of it: what write(2) says it took is there.
+
+    Fault store.2: No room for bytes, in passthrough and in checked writes
+    App: a short write, then ENOSPC
+    Store: exactly the accepted bytes
+    Trail: `release` with the number of accepted bytes
+    """
     mount, store, ballast = full_disk
     for step in (5000, 65536, len(LARGE)):
         for name, flags in (("new.jpg", 0), ("a.jpg", os.O_TRUNC)):
@@ -115,7 +127,14 @@ def test_what_write_took_is_in_the_store(full_disk: Full, place: str) -> None:
 
 @pytest.mark.parametrize("free", [0, 2 << 10, 5 << 10])
 def test_a_held_head_that_finds_no_room_leaves_nothing_half(full, free: int) -> None:
-    """It is held until its kind is known: then all of it goes to the store, or nothing, with ENOSPC."""
+    """It is held until its kind is known: then all of it goes to the store, or nothing, with ENOSPC.
+
+    Fault store.5: No room for the first bytes of a checked file
+    App: ENOSPC from the write that completes an allowed kind. Earlier bytes stay held, and close and
+    fsync check them again
+    Store: the whole head, or nothing of it
+    Trail: `release`
+    """
     mount, store, ballast = full
     room(ballast, free)
 
@@ -151,7 +170,15 @@ def test_a_held_head_that_finds_no_room_leaves_nothing_half(full, free: int) -> 
 
 
 def test_stores_to_a_mapping_that_find_no_room_are_told_by_msync(full_disk: Full) -> None:
-    """The kernel writes many pages back at once, and room is there for some of them only."""
+    """The kernel writes many pages back at once, and room is there for some of them only.
+
+    Fault store.4: No room for bytes that an app changes through a mapping of a checked file
+    App: ENOSPC or EIO from msync
+    Store: some of the pages
+    Trail: `release`
+    Also:
+    tests/faults/test_full_drafts.py::test_stores_to_a_mapping_of_a_draft_that_find_no_room_are_told
+    """
     mount, store, ballast = full_disk
     room(ballast, 100 << 10)
     size, at = 1 << 20, 300 << 10
@@ -173,7 +200,13 @@ def test_stores_to_a_mapping_that_find_no_room_are_told_by_msync(full_disk: Full
 
 
 def test_where_its_owner_cannot_be_kept_nothing_is_made(on_disk) -> None:
-    """Inodes without room for xattrs: the owner's takes a block of its own."""
+    """Inodes without room for xattrs: the owner's takes a block of its own.
+
+    Fault store.8: No room for the owner's attribute
+    App: ENOSPC from each call that creates an object
+    Store: nothing new: the daemon removes the new object before it answers
+    Trail: no event, since nothing was opened
+    """
     mount, root = on_disk("ext4", *SMALL_BLOCKS, "-I", "128")
     ballast = fill(root)
     place, store = mount / "DCIM", root / "store"
@@ -191,7 +224,13 @@ def test_where_its_owner_cannot_be_kept_nothing_is_made(on_disk) -> None:
 
 @pytest.mark.parametrize("kind", ["xfs", "btrfs"])
 def test_copies_for_redacted_readers_need_no_room_in_the_store(on_disk, kind: str) -> None:
-    """A clone shares its source's blocks; where it cannot even be begun the copy is in memory."""
+    """A clone shares its source's blocks; where it cannot even be begun the copy is in memory.
+
+    Fault store.9: No room for a redacted copy's own blocks, where files can share blocks (btrfs, xfs)
+    App: no error. For two seconds this app's photos are served as large files are
+    Store: unchanged
+    Trail: the open, with its ranges
+    """
     mount, root = on_disk(kind)
     fill(root)
     shown = call_as(GALLERY, (mount / "DCIM/a.jpg").read_bytes)

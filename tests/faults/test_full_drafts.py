@@ -56,7 +56,16 @@ def test_a_draft_that_finds_no_room_has_destroyed_nothing(
     on_disk, end: str, holes: int, features: str, more: int
 ) -> None:
     """holes: at the end of the file that is written over, in bytes; they are no room. features: of the file
-    system; without extents it reserves no room. more: bytes of the draft, so that its pieces are several."""
+    system; without extents it reserves no room. more: bytes of the draft, so that its pieces are several.
+
+    Fault store.6: No room for a checked draft (`require: {no: ...}`) in the store's file
+    App: ENOSPC from close and fsync
+    Store: unchanged: room is reserved before an old byte is overwritten. Where files share blocks
+    (btrfs, xfs), the file gets the draft's blocks. Where no room can be reserved (ext3), bytes behind
+    the old end go first, and are cut off again
+    Trail: `release`
+    Also: ::test_a_draft_needs_no_more_room_where_files_share_blocks
+    """
     options = ("-O", features) if features else ()
     mount, root = on_disk("ext4", "-b", "1024", "-m", "0", *options, policy=POLICY)
     store, new_bytes = root / "store", NEW + bytes(more)

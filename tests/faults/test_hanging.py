@@ -174,6 +174,19 @@ def _free(channel, path: Path) -> int:
 
 @pytest.mark.parametrize("way", [_read, _write, _append])
 def test_reads_writes_and_statfs_that_hang_hang_alone(slow, way) -> None:
+    """Fault store.19: A read, write or append of a file of a network or FUSE store hangs, or statfs hangs
+    App: The caller waits. All other callers continue ([limits](#what-the-tests-cannot-show-and-limits))
+    Store: accepted bytes
+    Trail: as usual
+    Also: ::test_a_write_that_hangs_hangs_alone_also_after_a_reload,
+    ::test_whoever_comes_later_goes_on_however_many_wait, ::test_who_opens_what_hangs_hangs_alone,
+    ::test_many_users_with_a_read_each_that_hangs_leave_tasks_for_others,
+    ::test_a_file_that_hangs_leaves_others_their_reads_however_much_is_read_ahead,
+    tests/faults/test_hanging_writes.py::test_an_apps_writes_that_hang_leave_others_tasks_and_memory,
+    tests/faults/test_hanging_writes.py::test_pages_of_one_app_that_hang_leave_others_their_write_back,
+    tests/faults/test_hanging_writes.py::test_pages_of_mappings_that_hang_leave_requests_in_the_background_for_others,
+    tests/faults/test_hanging_writes.py::test_many_users_with_a_read_and_a_page_that_hang_leave_tasks_for_others
+    """
     mount, tiny = slow
     app = start_as(CAMERA, way, mount / "slow")
     wait_for(lambda: tiny.call("is_waiting"), "it waits for the store")
@@ -334,7 +347,15 @@ def _start_and_wait(mount: Mount, path: Path) -> Child:
 
 
 def test_a_server_that_answers_no_call_on_names_hangs_the_mount_until_it_answers(networked) -> None:
-    """All that asks for a name waits. Who waits can be killed, and nothing is lost when it answers."""
+    """All that asks for a name waits. Who waits can be killed, and nothing is lost when it answers.
+
+    Fault store.23: A network or FUSE store answers no call on names
+    App: **The whole mount waits.** `policyfs status` reports after ten seconds that the daemon does not
+    answer. Waiting processes can be killed. Passthrough waits only for the store
+    Store: accepted bytes
+    Trail: as usual, later
+    Also: ::test_nothing_reads_ahead_of_the_loop_on_a_store_that_may_hang
+    """
     mount, far, server = networked
     assert call_as(CAMERA, written, mount / "DCIM/before.jpg", LARGE) == (len(LARGE), "")
     os.kill(server, signal.SIGSTOP)
@@ -360,7 +381,14 @@ def test_nothing_reads_ahead_of_the_loop_on_a_store_that_may_hang(networked) -> 
 
 def test_a_mount_that_hangs_with_its_store_can_be_ended(networked) -> None:
     """SIGTERM waits as all else does. After kill -9 `policyfs umount` frees whoever waits, at once; what is
-    left of the daemon goes when the server answers."""
+    left of the daemon goes when the server answers.
+
+    Fault store.25: A network or FUSE store answers no call on names, and you end the wait
+    App: After `kill -9` of the daemon, `policyfs umount` frees all waiting processes at once: ENOTCONN,
+    ECONNABORTED
+    Store: accepted bytes
+    Trail: The trail lacks its end. The next mount resumes the trail
+    """
     mount, _, server = networked
     os.kill(server, signal.SIGSTOP)
     app = _start_and_wait(mount, mount / "Checked/never-asked-for")

@@ -49,7 +49,16 @@ def _waiting(slow) -> Iterator[tuple[Mount, Child]]:
 
 
 def test_abort_frees_who_waits_and_does_not_wait_for_the_store(slow, monkeypatch) -> None:
-    """The daemon ends only when the store answers: a thread of it waits, and no signal ends that."""
+    """The daemon ends only when the store answers: a thread of it waits, and no signal ends that.
+
+    Fault store.24: A read or write of a file of a network or FUSE store hangs, and you end the mount
+    (`policyfs umount --abort`, or SIGTERM after `umount --lazy`)
+    App: ENOTCONN or ECONNABORTED at once. The daemon ends when the store answers; `umount --abort` waits
+    30 s for that, and then reports it
+    Store: accepted bytes
+    Trail: the end of the trail, when the store answers
+    Also: ::test_a_daemon_whose_mount_has_left_frees_who_waits_when_it_is_told_to_end
+    """
     monkeypatch.setattr(umount, "_END_S", 5.0)
     with _waiting(slow) as (mount, app):
         aborting = policyfs_started(

@@ -73,6 +73,14 @@ def _watched(tries: list[Tries], made: Disk, until_s: float) -> list[float]:
 
 
 def test_an_exception_ends_while_the_disk_of_the_trail_hangs(trail) -> None:
+    """Fault trail.3: The trail's disk hangs, or has no room, and the policy changes
+    App: It is in force at once (an exception's end), or after 3 s and the time to compile (a reload).
+    Then all requests wait 3 s for its record, then **get EIO**
+    Store: unchanged
+    Trail: the record, later, before all events of the new policy
+    Also: ::test_a_reload_that_cannot_be_recorded_opens_nothing_and_closes_what_it_closes,
+    ::test_it_opens_where_an_unrecorded_policy_counts
+    """
     policy, end_s = ending(6.0)  # a busy machine needs some of it to start the mount
     mount, made = trail(policy)
     _hang(mount, made)

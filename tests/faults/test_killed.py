@@ -113,7 +113,14 @@ def test_a_daemon_killed_at_any_moment_leaves_a_whole_store(busy, turn: int) -> 
 
 
 def test_workers_killed_in_the_middle_of_a_look_cost_nothing_but_time(busy) -> None:
-    """Whoever kills a worker, or the kernel for memory: never a byte, and the mount goes on."""
+    """Whoever kills a worker, or the kernel for memory: never a byte, and the mount goes on.
+
+    Fault daemon.3: kill -9 of sniffing workers, again and again, also by the kernel for lack of memory
+    App: The app waits for another worker, 5 s at most without the starts. If two workers die on a file
+    and nobody killed them, it is denied (EACCES; EPERM for a checked write)
+    Store: the allowed writes
+    Trail: a denial, if there was one
+    """
     mount, crowd = busy
     seen: set[int] = set()
 
@@ -142,7 +149,14 @@ def _try(path: Path) -> bytes:
 
 
 def test_the_parent_of_all_workers_killed_while_photos_are_written(busy) -> None:
-    """Checked writes and readers wait for another; what is in the store is whole."""
+    """Checked writes and readers wait for another; what is in the store is whole.
+
+    Fault daemon.4: kill -9 of the parent of all workers
+    App: The app waits for a new parent
+    Store: the allowed writes
+    Trail: nothing
+    Also: tests/mount/test_contained.py::test_a_zygote_that_is_killed_comes_back
+    """
     mount, crowd = busy
     wait_for((mount.store / "Checked/photo2").exists, "everybody is at work", 30)
     for _ in range(3):
@@ -161,7 +175,13 @@ def test_without_the_one_that_starts_parents_nothing_unlooked_at_is_shown(
     mounts: Mounts, empty_store: Path
 ) -> None:
     """The daemon can execute nothing, so nothing brings the launcher back: what was not looked at is denied
-    until somebody mounts anew. All else goes on."""
+    until somebody mounts anew. All else goes on.
+
+    Fault daemon.5: kill -9 of the launcher (which starts the parent), and then of the parent
+    App: Files whose kind or plan is not remembered are denied until the next mount. All else continues
+    Store: the allowed writes
+    Trail: the denials
+    """
     faulty.furnish(empty_store)
     mount = mounts.start(faulty.POLICY, empty_store)
     shown = call_as(GALLERY, (mount / "DCIM/a.jpg").read_bytes)

@@ -156,6 +156,28 @@ def _check_files(directory: Path, keys: Path, step: int) -> None:
 
 @pytest.mark.timeout(600)
 def test_a_journal_killed_at_any_step_loses_nothing_and_goes_on(tmp_path: Path) -> None:
+    """Fault daemon.1: kill -9 of a daemon without a keeper at any moment, a fault in C, or a signal such as
+    SIGQUIT
+    App: ENOTCONN, or EIO from requests under way. Passthrough continues. The launcher ends the
+    connection, even if threads of the daemon wait for a lock or a disk
+    ([exceptions](decisions/0065-the-launcher-ends-the-connection.md): then callers may wait until you
+    mount there again, or run `policyfs umount`)
+    Store: the first part of what an app was writing; a file written under a temporary name and renamed
+    is complete. Nothing of a held head. A create that was not answered may leave an empty file without a
+    record. A removal or rename has happened, or not. The next daemon removes an unfinished directory or
+    symlink ([61](decisions/0061-names-are-locked.md))
+    Trail: everything that had to be on record before its answer. The next mount resumes the chain, and
+    `verify` names the crash
+    Also:
+    tests/faults/test_killed_trail.py::test_what_an_app_was_allowed_is_on_the_trail_of_a_killed_daemon,
+    tests/faults/test_killed.py::test_a_daemon_killed_at_any_moment_leaves_a_whole_store,
+    tests/faults/test_torn_drafts.py::test_a_daemon_killed_while_it_takes_room_leaves_all_old_bytes,
+    tests/faults/test_killed_waiting.py::test_the_app_gets_an_error_and_the_daemon_is_gone,
+    tests/faults/test_killed_waiting.py::test_both_wait_where_nobody_ends_the_connection,
+    tests/faults/test_killed_waiting.py::test_both_wait_where_a_fault_waits_for_all_threads,
+    tests/attack/test_lock_circle.py::test_a_daemon_that_is_killed_meanwhile_keeps_nobody_waiting,
+    tests/attack/test_ending.py::test_umount_frees_those_whom_a_killed_daemon_left_waiting
+    """
     died = 0
     for step in itertools.count(1, EVERY):
         root = tmp_path / f"{step}"

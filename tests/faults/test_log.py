@@ -49,6 +49,13 @@ def _reload(mount: Mount) -> None:
 
 
 def test_a_log_that_nobody_reads_stops_no_app(started, tmp_path: Path) -> None:
+    """Fault trail.5: The daemon's log has no room, its disk hangs, its terminal is paused (Ctrl-S), or
+    nobody reads its pipe
+    App: no error. The daemon waits 0.05 s once, and then loses lines; a later line tells how many
+    Store: unchanged
+    Trail: as usual
+    Also: ::test_a_log_without_room_stops_no_app
+    """
     fifo = tmp_path / "log"
     os.mkfifo(fifo)
     reader = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)

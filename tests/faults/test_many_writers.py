@@ -43,7 +43,14 @@ def _write_all_at_once(channel, directory: Path) -> Counter[str]:
 
 
 def test_no_write_fails_however_many_an_app_has(arena: Path, mounts: Mounts) -> None:
-    """Each was answered ENOMEM that came while 128 MiB of the app's writes waited."""
+    """Each was answered ENOMEM that came while 128 MiB of the app's writes waited.
+
+    Fault store.22: An app writes to hundreds of mediated files at once
+    App: Each write succeeds. A write may wait for its turn
+    ([limits](#what-the-tests-cannot-show-and-limits))
+    Store: all bytes that write(2) accepted
+    Trail: as usual
+    """
     if usable_bytes() // 16 < (WRITERS - UNDER_WAY) * WHOLE:
         pytest.skip("this machine has too little memory to keep them")
     store = arena / "store"

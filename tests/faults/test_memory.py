@@ -64,7 +64,14 @@ def _read_all(channel, directory: Path) -> list[str]:
 
 
 def test_copies_stay_within_what_the_daemon_may_have(album: Mount) -> None:
-    """A limit of the control group that it is started in: half of it is for copies at most."""
+    """A limit of the control group that it is started in: half of it is for copies at most.
+
+    Fault daemon.10: The daemon's control group has a memory limit
+    App: no error. Copies take at most half of the limit, also with a larger `--copies-max`. If a copy
+    has no room, the daemon serves the file as it serves large files
+    Store: unchanged
+    Trail: the opens, as usual
+    """
     with limited(LIMIT) as limit:
         album.wrapper = ("sh", "-c", f'echo $$ > {limit.path}/cgroup.procs; exec "$@"', "sh")
         album.start()
@@ -79,7 +86,13 @@ def test_copies_stay_within_what_the_daemon_may_have(album: Mount) -> None:
 
 
 def test_a_daemon_that_the_kernel_kills_for_memory_leaves_a_clean_place(album: Mount) -> None:
-    """Its limit is lowered while it serves: it goes as by kill -9."""
+    """Its limit is lowered while it serves: it goes as by kill -9.
+
+    Fault daemon.12: The kernel kills the daemon for lack of memory
+    App: as after kill -9
+    Store: as after kill -9
+    Trail: as after kill -9
+    """
     album.start()
     reader = start_as(GALLERY, _read_all, album / "DCIM")
     with limited(16 << 20) as limit:
@@ -111,7 +124,13 @@ def _stat_all(path: Path) -> int:
 def test_a_request_that_cannot_be_read_does_not_end_the_mount(
     few: Mount, arena: Path, program: tuple[str, ...]
 ) -> None:
-    """The kernel has no memory for the copy of a request, and answers this request with EIO."""
+    """The kernel has no memory for the copy of a request, and answers this request with EIO.
+
+    Fault daemon.11: The kernel has no memory to give the daemon a request
+    App: EIO from this request. The mount goes on
+    Store: unchanged
+    Trail: nothing about this request
+    """
     source, library = Path(__file__).with_name("short_reads.c"), arena / "short_reads.so"
     subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", library, source], check=True, timeout=60)
     few.environment["LD_PRELOAD"], few.executed = str(library), True

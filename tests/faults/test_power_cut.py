@@ -64,6 +64,13 @@ def _after_a_power_cut(image: Path, arena: Path) -> Iterator[Path]:
 
 
 def test_a_saved_file_is_there_after_a_power_cut(mounts: Mounts, arena: Path) -> None:
+    """Fault store.16: A power cut a few seconds after an app has saved a file without fsync, by emptying
+    and writing or by a rename
+    App: nothing (the machine is off)
+    Store: as without policyfs: on ext4 and btrfs the new file, not an empty one. (Until its bytes are on
+    the disk, a power cut can still cost them)
+    Trail: everything that had to be on record before its answer
+    """
     with file_system("ext4", arena) as root:
         subprocess.run(["mount", "-o", "remount,commit=1", root], check=True)  # names reach the disk first
         store = root / "store"

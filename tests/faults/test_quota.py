@@ -46,6 +46,11 @@ def limited(arena: Path, mounts: Mounts) -> Iterator[tuple[Mount, Path]]:
 
 @pytest.mark.parametrize("place", ["DCIM", "Checked"])
 def test_a_write_beyond_the_quota_is_edquot(limited, place: str) -> None:
+    """Fault store.10: Quota (btrfs, of a subvolume)
+    App: EDQUOT, as without policyfs. Readers of copies continue
+    Store: accepted bytes
+    Trail: `release` with the number of accepted bytes
+    """
     mount, store = limited
     data = LARGE[:-2] + bytes(LIMIT)
     took, error = call_as(CAMERA, lambda: written(mount / place / "new.jpg", data, sync=True))
@@ -63,7 +68,13 @@ def test_a_write_beyond_the_quota_is_edquot(limited, place: str) -> None:
 
 def test_who_makes_a_file_pays_for_it(limited) -> None:
     """A quota by user or group goes by the inode's owner, and the daemon cannot exceed a hard limit: that
-    takes CAP_SYS_RESOURCE, which it gives up."""
+    takes CAP_SYS_RESOURCE, which it gives up.
+
+    Fault store.11: Quota by user or group
+    App: A file counts for the caller that created it, a draft for its writer. Hard limits apply to the
+    daemon, too
+    Also: tests/faults/test_reserve.py::test_a_draft_is_its_writers_and_so_is_its_quota
+    """
     mount, store = limited
     call_as(CAMERA, written, mount / "DCIM/new.jpg", LARGE)
     status = (store / "DCIM/new.jpg").stat()

@@ -64,7 +64,15 @@ def _close(directory: Path) -> None:
 
 
 def test_no_notification_waits_for_other_pages_of_the_file(mounts: Mounts, empty_store: Path) -> None:
-    """As many threads as send notifications could hang by that: then the kernel would forget nothing more."""
+    """As many threads as send notifications could hang by that: then the kernel would forget nothing more.
+
+    Fault store.21: A write is refused while other pages of its file are written back, and the store is
+    slow
+    App: The error. Only the pages of the refused write are dropped, and notifications go on
+    Store: as usual
+    Trail: as usual
+    Also: ::test_no_page_of_a_refused_write_stays
+    """
     empty_store.chmod(0o777)
     mount = mounts.prepare(NAMED, empty_store, "--no-passthrough")
     mount.program = ("tests.attack.weakened", "pages-take-long")

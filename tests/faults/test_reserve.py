@@ -98,6 +98,13 @@ PLACES = ((fill, "Plain/a"), (fill, "Checked/a.jpg"), (reserve_blocks, "Plain/b"
 
 @pytest.mark.parametrize("options", [(), ("--no-passthrough",)], ids=["passthrough", "mediated"])
 def test_an_app_has_as_much_room_as_natively(disk: Path, mount_of, options: tuple[str, ...]) -> None:
+    """Fault store.3: No room except the blocks that the file system keeps for root (`mkfs.ext4 -m`)
+    App: ENOSPC, whenever a process with the app's uid would get it natively; root gets it, too. A call
+    that makes or moves a name may take a reserved block
+    Store: accepted bytes
+    Trail: as above
+    Also: ::test_it_has_the_reserve_where_root_writes
+    """
     mount = mount_of(*options)
     for how, name in PLACES:
         assert as_natively(disk, mount, name, how), name

@@ -56,6 +56,13 @@ def _stat_all(directory: Path) -> None:
 
 
 def test_the_kernel_is_asked_to_forget_files_while_the_trail_waits(slow) -> None:
+    """Fault trail.4: The trail's disk is slow, or hangs: work that the daemon does by itself
+    App: no error. Only the next flush waits: resources are released, the kernel is told, and SIGTERM
+    unmounts at once
+    Store: unchanged
+    Trail: the lines, later
+    Also: ::test_an_order_to_end_does_not_wait_for_a_reload_that_waits
+    """
     mount, made = slow
     call_as(CAMERA, _stat_all, mount / "DCIM")
     wait_for(lambda: mount.status()["nodes"] <= BOUND, "the files are forgotten")
@@ -76,7 +83,13 @@ def test_an_order_to_end_does_not_wait_for_a_reload_that_waits(slow) -> None:
 def test_a_database_whose_disk_does_not_answer_stops_no_app(
     mounts: Mounts, empty_store: Path, tmp_path: Path
 ) -> None:
-    """found.sqlite lies beside the trail. A disk that hangs may cost a worker's time, but no answer."""
+    """found.sqlite lies beside the trail. A disk that hangs may cost a worker's time, but no answer.
+
+    Fault trail.6: The disk of `found.sqlite` (beside the trail) does not answer a read
+    App: no error. One request waits for 0.25 s; then workers read files anew
+    Store: unchanged
+    Trail: as usual
+    """
 
     def started() -> Mount:
         mount = mounts.prepare(faulty.POLICY, empty_store)

@@ -60,6 +60,12 @@ def _list(channel, directory: Path) -> list[str]:
 
 
 def test_apps_wait_and_can_be_killed_and_then_all_goes_on(mount: Mount) -> None:
+    """Fault daemon.6: SIGSTOP of the daemon
+    App: The app waits, and can be killed while its request is queued. After SIGCONT all continue
+    Store: accepted bytes
+    Trail: all events, after SIGCONT
+    Also: ::test_a_start_asks_a_mount_that_does_not_answer_for_nothing
+    """
     writers = [start_as(CAMERA, _write, mount / place) for place in ("DCIM", "Checked")]
     victim = start_as(GALLERY, _list, mount / "DCIM")
     for child in (*writers, victim):
@@ -104,6 +110,9 @@ def _ask(channel, directory: str, count: int) -> list[str]:
 @pytest.mark.alone
 @pytest.mark.timeout(240)
 def test_ten_thousand_requests_are_all_answered_in_bounded_memory(mount: Mount) -> None:
+    """Fault daemon.8: 10,000 requests wait
+    App: Each request is answered. The daemon's memory stays within bounds
+    """
     crowd = [
         start_as(uid, _ask, str(mount / "DCIM"), THREADS)
         for uid in (CAMERA, GALLERY)

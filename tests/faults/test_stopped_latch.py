@@ -117,6 +117,16 @@ def _warned(mount: Mount) -> bool:
 
 
 def test_the_pages_of_its_file_wait_until_it_goes_on_and_nothing_else_does(stopped: Stopped) -> None:
+    """Fault daemon.7: SIGSTOP of a daemon while it makes a checked change of a file, and an app in another
+    mount of the store changes the same file through a mapping
+    App: The page waits until the stopped daemon goes on or ends: msync and sync(2), and all who change
+    this file in the app's mount. Other files go on
+    Store: after SIGCONT or `kill -9`: the page. If you end the app's mount first: not the page, and
+    msync reports an error
+    Trail: as usual. After 5 s the log of the waiting daemon names the file
+    Also: ::test_they_are_stored_as_soon_as_it_is_killed,
+    ::test_an_unmount_of_the_other_mount_need_not_wait_for_it
+    """
     mapper = stopped.mapper()
     other = start_as(MAPPER, _map, stopped.there / "other")
     assert other.receive() == "changed"

@@ -90,7 +90,13 @@ def half_stored(
 
 
 def test_no_other_daemon_gets_between_the_pieces_of_a_draft(mounts: Mounts, empty_store: Path) -> None:
-    """It takes the lock of the file as soon as it can, and keeps it for longer than a daemon waits."""
+    """It takes the lock of the file as soon as it can, and keeps it for longer than a daemon waits.
+
+    Fault programs.3: Another daemon is to change a file while a checked draft goes into it
+    App: no error
+    Store: the whole draft: the other daemon waits for the draft, and answers EBUSY after 5 s
+    Trail: `release`
+    """
     mount, file, writer = half_stored(mounts, empty_store, NEW)
     other = start_as(0, _lock, mount.runtime / "changes.lock", file)
     assert other.receive() == NEW
@@ -110,7 +116,19 @@ def _kept(mount: Mount) -> list[dict[str, object]]:
 def test_a_draft_is_kept_where_another_program_writes_its_file_meanwhile(
     mounts: Mounts, empty_store: Path, policy: str, data: bytes
 ) -> None:
-    """Neither the old bytes nor the new ones are in the file then, whoever goes first."""
+    """Neither the old bytes nor the new ones are in the file then, whoever goes first.
+
+    Fault programs.4: A checked draft of more than 1 MiB goes into a file. Meanwhile the disk fails, or
+    another program changes the length or bytes that the draft has already replaced; or it appends while
+    the file gets the draft's blocks
+    App: EBUSY, or the disk's error, from fsync and close
+    Store: a part of the draft, and the other program's bytes. After the last close the draft is in the
+    [quarantine](operations.md#refused-files), as written, even if the policy refuses it by then or the
+    mount ends first; without room there (`--quarantine-max`) it is dropped
+    Trail: `quarantine`, with the number of the draft; `deny` if it is dropped
+    Also: ::test_such_a_draft_is_kept_though_the_policy_refuses_it_by_then,
+    ::test_such_a_draft_outlives_the_mount, ::test_such_a_draft_has_no_more_room_than_a_refused_one
+    """
     mount, file, writer = half_stored(mounts, empty_store, data, policy)
     with file.open("r+b") as stored:
         stored.seek(1000)
@@ -131,7 +149,15 @@ def test_a_draft_is_kept_where_another_program_writes_its_file_meanwhile(
 def test_the_rest_of_a_draft_overwrites_what_another_program_writes_there_meanwhile(
     mounts: Mounts, empty_store: Path
 ) -> None:
-    """As natively, where a program that writes a whole file is the last one. So nothing is torn."""
+    """As natively, where a program that writes a whole file is the last one. So nothing is torn.
+
+    Fault programs.6: The same, but the other program writes only bytes that the draft has not replaced
+    yet, or within the same tick (4 ms) as the daemon
+    App: no error
+    Store: all bytes that apps have written into the draft, over the other program's; elsewhere its bytes
+    stay. Bytes of such a tick, or after the last piece, may stay
+    Trail: `release`
+    """
     mount, file, writer = half_stored(mounts, empty_store, NEW)
     with file.open("r+b") as stored:
         stored.seek(5 << 19)
@@ -242,7 +268,15 @@ def test_what_another_program_appends_meanwhile_stays_where_no_room_is_reserved(
     on_disk: Disk, without: str
 ) -> None:
     """Bytes behind the file's old end go first, and behind all that others append. No old byte is gone. If
-    the daemon is done before the other program, it is tried again."""
+    the daemon is done before the other program, it is tried again.
+
+    Fault programs.5: The same, where the store cannot reserve room, and the other program appends before
+    all bytes behind the old end are stored
+    App: EBUSY from fsync and close
+    Store: all old bytes, and behind them a part of the draft and the other program's bytes. The draft is
+    in the quarantine, as above
+    Trail: as above
+    """
     mount, file, writer = _unreserved(on_disk, without)
     until = time.monotonic() + 30
     while (said := _append_to(file, writer, until)) == ("", ""):
@@ -277,7 +311,15 @@ def test_a_daemon_killed_while_it_takes_room_leaves_all_old_bytes(on_disk: Disk)
 
 def test_a_draft_is_kept_whose_blocks_a_full_disk_takes_in_part(on_disk: Disk) -> None:
     """The draft has many extents, and a backup shares the old blocks. So xfs needs room for metadata when it
-    gives the file the draft's blocks, and stops half-way. The draft needs no room of its own then."""
+    gives the file the draft's blocks, and stops half-way. The draft needs no room of its own then.
+
+    Fault store.7: The same, where files share blocks, and no room is left for the metadata of a draft
+    with thousands of extents
+    App: ENOSPC from close and fsync
+    Store: new bytes at the beginning, old bytes behind them. After the last close the draft is in the
+    [quarantine](operations.md#refused-files), as written; or in the store, if there is room by then
+    Trail: `release`, and `quarantine` with its number; `deny` if it is dropped
+    """
     mount, root = on_disk("xfs", policy=POLICY)
     share = root / "store/Share"
     share.mkdir()

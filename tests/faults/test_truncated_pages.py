@@ -81,6 +81,15 @@ def cut_meanwhile(mounts: Mounts, arena: Path, empty_store: Path) -> Iterator[Ca
 
 @pytest.mark.parametrize("store", ["local", "remote"])
 def test_no_cut_byte_comes_back(cut_meanwhile: Callable[..., bytes], store: str) -> None:
+    """Fault store.20: Another app, in another view or mount, cuts a file at the moment when the kernel
+    writes a page of the file back
+    App: no error. The truncation waits for the page, or the page for the truncation. If the page hangs
+    in the store, a truncation in another mount gets EBUSY after 5 s
+    Store: the cut file: bytes behind the cut do not come back
+    Trail: as usual
+    Also: ::test_cut_bytes_come_back_where_mounts_do_not_wait (without the wait),
+    tests/unit/test_fs_data_write_paths_pages.py::test_no_truncation_comes_between_a_pages_look_at_the_size_and_its_write
+    """
     assert cut_meanwhile(f"store-is-{store}") == b"publi"
 
 

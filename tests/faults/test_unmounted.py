@@ -85,6 +85,12 @@ def used(mounts: Mounts, empty_store: Path) -> Iterator[tuple[Mount, Child, Chil
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_mount_that_is_forced_away_with_files_open(used, way: str) -> None:
+    """Fault mount.4: `umount -f`, or an abort in /sys/fs/fuse/connections, with files open
+    App: ENOTCONN, ECONNABORTED or EIO. Passthrough continues, and so do redacted readers with their
+    copies
+    Store: accepted bytes; nothing of a held head
+    Trail: `close` with the cause `outside`. The daemon's exit code is 1, so that its unit mounts again
+    """
     mount, writer, reader = used
     mount.expected_exit = EXIT_REFUSED  # so that systemd mounts it again
     WAYS[way](mount)
@@ -114,6 +120,11 @@ def test_a_mount_that_is_forced_away_with_files_open(used, way: str) -> None:
 
 
 def test_an_unmount_in_full_use_is_refused_and_says_who_uses_it(used) -> None:
+    """Fault mount.1: `policyfs umount` while many processes use the mount
+    App: no error. `policyfs umount` reports EBUSY and lists these processes, and the mount continues
+    Store: accepted bytes
+    Trail: nothing
+    """
     mount, writer, reader = used
     with mount.as_environment():
         said = policyfs("umount", mount.mountpoint)
@@ -133,6 +144,14 @@ def test_an_unmount_in_full_use_is_refused_and_says_who_uses_it(used) -> None:
 
 
 def test_a_lazy_unmount_lets_open_files_finish(used) -> None:
+    """Fault mount.3: `umount -l`
+    App: Shared mount, `--any-uid`, several groups: open files work until the last close, then the daemon
+    ends. Other app mounts: open files fail at once ([decision
+    31](decisions/0031-mounts-that-are-taken-away.md)). New paths get ENOENT
+    Store: accepted bytes; held heads as at any close
+    Trail: `detached` when the mount leaves the tree, and `close` at its end, both with the cause
+    `outside`
+    """
     mount, writer, reader = used
     umount("-l")(mount)
     assert not mount.is_mounted()

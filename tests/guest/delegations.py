@@ -147,6 +147,15 @@ def open_to_the_writer(stores: Stores) -> None:
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("way", ["mount", "store", "other", "server"])
 def test_no_reader_sees_a_place_beside_a_writer(way: str, mounts: Mounts, stores: Stores) -> None:
+    """Attack A2.4: The same on NFS 4, while a program writes through the mount, on this machine, on
+    another, or on the server, also while the server restarts
+    Guard: policyfs/store/locking/leases.py::Lease.holds,
+    policyfs/fs/redacted/leased.py::LeasedFiles._is_as_told
+    Also: ::test_what_was_written_while_the_server_was_down_is_looked_at,
+    tests/unit/test_fs_redacted_leased.py::test_bytes_count_only_if_the_server_tells_no_other_times_after_the_read
+    Without: ::test_a_reader_sees_places_without_leases_and_times,
+    ::test_it_is_shown_where_the_server_is_not_asked
+    """
     mount = started(mounts, stores)
     place = mount.mountpoint if way == "mount" else getattr(stores, way)
     open_to_the_writer(stores)

@@ -110,6 +110,10 @@ def _turn_of_the_last(mount: Mount, notes: Path) -> int:
 
 
 def test_one_request_waits_for_no_flood_that_came_before_it(fair, tmp_path: Path) -> None:
+    """Attack D2.4: Keep the daemon busy, so that others wait: many requests at once
+    Guard: policyfs/kernel/bridge.py::take_turns
+    Without: ::test_without_turns_it_waits_for_most
+    """
     mount = fair(notes=tmp_path / "notes")
     assert _turn_of_the_last(mount, tmp_path / "notes") <= 1
 
@@ -186,6 +190,13 @@ def _opened_beside(mount: Mount, within_s: float = 30) -> bool:
 
 
 def test_what_hangs_in_one_app_leaves_room_for_others(fair) -> None:
+    """Attack D2.5: The same by requests that hang
+    Guard: policyfs/kernel/bridge.py::take_turns
+    Also:
+    tests/faults/test_hanging_writes.py::test_an_apps_writes_that_hang_leave_others_tasks_and_memory,
+    tests/faults/test_hanging_writes.py::test_pages_of_one_app_that_hang_leave_others_their_write_back
+    Without: ::test_without_a_bound_it_hangs_with_them
+    """
     assert _opened_beside(fair())
 
 
@@ -270,7 +281,12 @@ NAMES_APART = (
 
 def test_a_long_listing_is_made_in_small_parts(fair) -> None:
     """While a long directory is listed another app is answered all the time. (On a busy machine it does not
-    ask all the time, but it does in some listing.)"""
+    ask all the time, but it does in some listing.)
+
+    Attack D2.7: The same by listing long directories
+    Guard: policyfs/fs/namespace/snapshots.py::Snapshots.take
+    Without: ::test_one_made_in_one_go_holds_everybody_up
+    """
     mount = fair(listed=LISTED, policy=NAMES_APART)
     wait_for(lambda: _longest_wait_beside_a_listing(mount) < 0.15, "a listing without a long wait", 60)
 

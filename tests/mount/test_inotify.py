@@ -233,6 +233,18 @@ def test_a_file_that_is_seen_by_its_kind_is_made_once_it_has_its_bytes(mounts: M
 
 
 def test_inotify_reports_no_name_that_the_app_does_not_see(own: Mount, filled: Path) -> None:
+    """Attack F5.2: With `--inotify`: learn hidden names by announced changes; get the daemon's answers to
+    the announcer, or misuse its requests, by killing, stopping or tracing it
+    Guard: policyfs/fs/kernel_cache/announcements.py::Announcements.is_from,
+    policyfs/fs/kernel_cache/announcements.py::Announcements.policy_changed,
+    policyfs/content/workers/announcer.py::live
+    Also: tests/attack/test_announced.py::test_an_app_gets_no_answer_of_the_announcer,
+    tests/attack/test_announced.py::test_a_killed_announcer_changes_nothing_in_the_store,
+    tests/attack/test_announced.py::test_an_app_cannot_trace_its_announcer,
+    tests/attack/test_announced.py::test_a_removal_is_not_told_once_a_reload_hides_the_name
+    Without: tests/attack/test_announced.py::test_it_would_get_them,
+    tests/attack/test_announced.py::test_it_would_be_told
+    """
     child = _watching(own, "Films", "Music")
     films = filled / "Films"
     (films / "secret.mkv").write_bytes(bytes(100))

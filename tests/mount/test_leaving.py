@@ -82,6 +82,12 @@ def gone(old: Mount, how: str) -> None:
 
 
 def test_what_lives_on_is_told_and_the_next_mount_starts_at_once(container, mounts: Mounts) -> None:
+    """Attack F3.4: Keep a mount alive in a mount namespace of one's own, or by open files, so that no new
+    mount is possible, and nobody notices
+    Guard: policyfs/journal/writing/recorders.py::open_journal, policyfs/daemon/control/server.py::claim
+    Also: ::test_open_files_of_a_mount_that_has_left_are_named
+    Without: tests/attack/test_own_mount_taken.py::test_no_next_mount_where_a_trail_takes_one_recorder
+    """
     old, child = container
     said = command(old, "umount", old.mountpoint)
     assert said.returncode == 1
@@ -226,7 +232,13 @@ def _forget_ends(mount: Mount) -> None:
 def test_a_chain_does_not_disappear_unseen(
     mounts: Mounts, store: Path, harm: Callable[[Path], None], said: str
 ) -> None:
-    """What its own digests cannot tell, those of a neighbour do, which began when it was there."""
+    """What its own digests cannot tell, those of a neighbour do, which began when it was there.
+
+    Attack F3.5: Remove the end of the hash chain of a daemon that has ended, or the whole chain
+    Guard: policyfs/trail/chain/witness.py::Witness.finish, policyfs/trail/chain/witness.py::vanished
+    Also: tests/unit/test_trail_chain_witness.py
+    Without: ::test_it_does_where_its_neighbours_say_nothing
+    """
     harmed, witness = mounts.start(OPEN, store), mounts.prepare(OPEN, store)
     call_as(APP, (harmed / NOTES).read_text)
     assert harmed.stop() == []

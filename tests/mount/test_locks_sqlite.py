@@ -80,6 +80,12 @@ def places(base: Base, where: str) -> list[tuple[int, Path]]:
 )  # fmt: skip
 @pytest.mark.timeout(240)
 def test_writers_in_several_places(base: Base, where: str, journal: str) -> None:
+    """Attack B9.2: Write a database at the same time as its owner, in another view, in another mount or in
+    the store
+    Guard: policyfs/store/locking/locks.py::LockTable.attempt
+    Also: tests/mount/test_workloads.py::test_sqlite_in_wal_mode
+    Without: tests/attack/test_locks.py::test_a_database_is_torn_where_locks_do_not_reach
+    """
     name = f"{where}-{journal}.sqlite".replace(" ", "-")
     writers = places(base, where)
     uid, directory = writers[0]

@@ -116,6 +116,13 @@ def started(mounts: Mounts, store: Path) -> Mount:
 def test_each_read_of_a_long_film_shows_what_the_whole_look_would(
     form: str, mounts: Mounts, store: Path
 ) -> None:
+    """Attack A5.5: Put the place into some frames of a film that is too long to be looked at before its
+    first byte is read
+    Guard: policyfs/fs/redacted/windows.py::FilmFrames.read,
+    policyfs/redact/bitstreams/frame_table.py::look
+    Also: tests/unit/test_fs_redacted_windows.py::test_bytes_that_change_after_the_look_are_not_shown
+    Without: ::test_a_place_in_a_long_film_is_read_where_its_frames_are_not_looked_at
+    """
     film, name = film_of(form=form), f"long.{form}"
     (store / name).write_bytes(film)
     shown = shown_of(film, form)

@@ -109,6 +109,12 @@ def test_a_backup_takes_owners_along(store: Path, arena: Path) -> None:
 
 
 def test_no_symlink_is_followed_and_what_is_missing_is_told(store: Path, arena: Path) -> None:
+    """Attack A5.4: Have `policyfs owner import` set owners on files outside the store, by a symlink in the
+    path
+    Guard: policyfs/store/tree.py::Tree.open_below, policyfs/store/tree.py::Tree.open_path
+    Without:
+    tests/attack/test_links_swapped.py::test_the_daemon_reads_what_only_root_may_where_it_follows
+    """
     _owner("set", "-r", store, "camera", "/DCIM/Camera")
     _owner("export", store, arena / "owners")
     outside = arena / "outside"

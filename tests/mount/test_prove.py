@@ -81,6 +81,13 @@ def _tree(store: Path) -> Iterator[tuple[Any, ...]]:
 def test_a_sound_mount_is_proved_and_the_store_is_as_before(
     mounts: Mounts, store: Path, options: tuple[str, ...], sorts: set[str]
 ) -> None:
+    """Attack F3.6: Use a daemon that enforces less than the policy says, through a bug, an upgrade or an
+    odd kernel. (Only `policyfs prove` finds it; a start does not)
+    Guard: policyfs/cli/prove/canary_answers.py::wrong_with
+    Without: tests/attack/test_unproved.py::test_a_canary_finds_a_program_without_a_guard,
+    tests/attack/test_unproved.py::test_a_canary_finds_a_daemon_without_a_guard,
+    tests/attack/test_unproved.py::test_a_canary_finds_an_app_mount_that_admits_everybody
+    """
     for path in (store, *store.rglob("*")):  # times that a read would change (relatime)
         os.utime(path, ns=(1_000_000_000, 2_000_000_000))
     before = list(_tree(store))
@@ -122,7 +129,14 @@ def test_apps_with_equal_rights_are_proved(mounts: Mounts, store: Path) -> None:
 
 
 def test_an_app_kills_no_start_and_only_the_proof_of_its_own_mount(mounts: Mounts, store: Path) -> None:
-    """A process of the app's uid kills all others of its uid, as fast as it can."""
+    """A process of the app's uid kills all others of its uid, as fast as it can.
+
+    Attack F3.7: Kill the processes with the app's uid that test a mount, so that no mount starts, or
+    none is proved
+    Guard: policyfs/cli/prove/canary_requests.py::Identity.take
+    Without:
+    tests/unit/test_cli_prove_canary_requests.py::test_only_a_process_with_all_ids_of_the_app_can_be_killed_by_the_app
+    """
     policy = EQUAL.replace("10012", str(KILLED))
     mount = mounts.prepare(policy, store, "--app", "two")
     with _Killing(KILLED):

@@ -197,7 +197,13 @@ READS_CLOSED: Final = "cat file; cat ./file; cat /proc/self/cwd/file"
 
 
 def test_a_command_does_not_stay_in_a_directory_of_the_store(runner: Runner) -> None:
-    """Not as its working directory: by that it would have the store's own files."""
+    """Not as its working directory: by that it would have the store's own files.
+
+    Attack F3.8: Run as an app by `policyfs run`, and read the store by the working directory of the
+    caller
+    Guard: policyfs/cli/mounts/run_command.py::_stand_at
+    Without: ::test_it_would_read_there_if_it_stayed
+    """
     said = runner.shell(f"pwd; {READS_CLOSED}", cwd=runner.at / "closed")
     assert said.stdout == "/\n"
     assert runner.shell("pwd; cat file", cwd=runner.at / "open").stdout == f"{runner.at}/open\nopen\n"
@@ -217,6 +223,12 @@ def closed(runner: Runner) -> Iterator[int]:
 
 
 def test_a_command_inherits_no_directory_of_the_store(runner: Runner, closed: int) -> None:
+    """Attack F3.9: The same by an inherited descriptor of a directory; by unmounting, also in a user
+    namespace
+    Guard: policyfs/cli/mounts/run_command.py::_close_others
+    Also: ::test_nothing_that_a_command_does_to_its_mounts_shows_the_store
+    Without: ::test_it_would_read_in_directories_that_it_inherits
+    """
     said = runner.shell(f"cat /proc/self/fd/{closed}/file", pass_fds=(closed,))
     assert (said.returncode, said.stdout) == (1, "")
 
@@ -240,6 +252,10 @@ def _lower_the_limit() -> None:
 
 
 def test_a_command_inherits_none_above_the_limit(runner: Runner, closed_above: int) -> None:
+    """Attack F3.10: The same by a descriptor above the limit of open files, which was lowered after it was
+    opened
+    Guard: policyfs/cli/mounts/run_command.py::_close_others
+    """
     script = f"cat /proc/self/fd/{closed_above}/file"
     more: dict[str, Any] = {"pass_fds": (closed_above,), "first": _lower_the_limit}
     assert runner.shell(script, **more).stdout == ""
@@ -286,7 +302,13 @@ class Terminal:
 
 
 def test_a_command_does_not_type_into_the_callers_terminal(runner: Runner) -> None:
-    """What it types there, the caller's shell would execute as root."""
+    """What it types there, the caller's shell would execute as root.
+
+    Attack F3.14: Type a command into the terminal of the caller of `policyfs run`, so that the caller's
+    shell executes the command as root (TIOCSTI, TIOCLINUX)
+    Guard: policyfs/cli/mounts/run_terminal.py::terminal_for
+    Without: ::test_a_command_leaves_nobody_at_the_callers_terminal
+    """
     with Terminal(runner) as at:
         said = at.run(f"tty; stty size; stty -a </dev/tty >/dev/null && echo fine; perl -e '{TYPES}'")
         lines = said.stdout.splitlines()
@@ -306,7 +328,13 @@ LEAVES: Final = """
 
 
 def test_a_command_leaves_nobody_at_the_callers_terminal(runner: Runner) -> None:
-    """Who stays there reads the password that root types next."""
+    """Who stays there reads the password that root types next.
+
+    Attack F3.15: Leave a process behind `policyfs run`, which reads at the terminal what root types next
+    Guard: policyfs/linux/confinement/namespaces.py::fork_first_process,
+    policyfs/cli/mounts/run_terminal.py::terminal_for
+    Also: ::test_what_a_command_leaves_behind_ends_with_it
+    """
     script = LEAVES.format(at=runner.at)
     with Terminal(runner) as at:
         assert at.run(script) == Said(0, "", "")
@@ -335,6 +363,9 @@ def _readers_of(at: Terminal) -> list[Path]:
 
 
 def test_a_command_has_a_clean_environment(runner: Runner) -> None:
+    """Attack F3.16: Use variables of the caller of `policyfs run` (SSH_AUTH_SOCK, secrets)
+    Guard: policyfs/cli/mounts/run_command.py::Identity
+    """
     runner.environment |= {
         "LANG": "C.UTF-8", "LC_TIME": "C", "TERM": "vt100", "SECRET": "x", "SSH_AUTH_SOCK": "/x",
         "LD_LIBRARY_PATH": "/x", "PYTHONPATH": "/x", "SUDO_USER": "x", "TZ": "UTC",
@@ -360,6 +391,9 @@ def _have_a_key() -> None:
 
 
 def test_a_command_has_no_keys_of_its_caller(runner: Runner) -> None:
+    """Attack F3.13: Use keys in the session keyring of the caller of `policyfs run`
+    Guard: policyfs/linux/confinement/keyring.py::leave_session_keyring
+    """
     finds = partial(runner.run, "perl", "-e", FINDS_KEY, first=_have_a_key)
     assert finds() == Said(0, "none", "")
     runner.program = ("tests.attack.weakened", "keyring-kept")

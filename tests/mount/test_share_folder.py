@@ -259,6 +259,13 @@ def _in_order(mountpoint: Path, name: str, data: bytes, order: tuple[str, ...]) 
 
 
 def test_no_order_of_calls_loses_an_original(share: Corner, photos: list[Photo]) -> None:
+    """Attack C1.11: Have another user's original, at another path, replaced by a cleaned copy: by a link, a
+    move, a close in between
+    Guard: policyfs/fs/checked/drafts.py::Drafts.settle,
+    policyfs/fs/checked/drafts.py::Drafts._check_other_names
+    Also: ::test_other_names_keep_what_they_tell
+    Without: ::test_one_is_lost_where_the_store_is_not_written_anew
+    """
     data = photos[0].placed
     orders = list(itertools.permutations(("dup", "rest", "link", "out")))
     orders += [(*order, "in", "dup") for order in orders[::5]]

@@ -157,6 +157,16 @@ def client(mount: Mount) -> Iterator[list[object]]:
 
 @pytest.mark.parametrize("options", [(), ("--no-passthrough",)], ids=["passthrough", "mediated"])
 def test_no_call_fails_while_daemons_are_killed(mounts, filled: Path, options: tuple[str, ...]) -> None:
+    """Fault daemon.2: The same in a mount with a keeper
+    App: calls wait for another daemon ([70](decisions/0070-a-keeper.md))
+    Store: each change, once
+    Trail: as above; a record `mount` with `takeovers`; a denial (EIO) if nothing tells whether a change
+    was made
+    Also:
+    tests/mount/test_takeover_writes.py::test_each_change_is_made_once_by_daemons_that_die_in_changes,
+    tests/mount/test_takeover_calls.py::test_a_daemon_that_dies_at_any_call_has_made_a_change_once,
+    tests/unit/test_fs_namespace_recovery.py::test_a_change_is_made_once_wherever_the_daemon_dies
+    """
     kills = count(2, 60)
     mount = mounts.prepare(POLICY, filled, "--app", "viewer", "--read-only", *options)
     mount.program = READING

@@ -425,6 +425,13 @@ def _until_refused(path: Path) -> None:
 
 
 def test_what_must_be_on_record_and_cannot_be_does_not_happen(tight: tuple[Mount, Path]) -> None:
+    """Fault trail.1: No room for the trail
+    App: EIO for requests that must be on record: the daemon does not carry them out. All other requests
+    continue
+    Store: unchanged
+    Trail: a `gap` with the number of missing events, once there is room
+    Also: tests/unit/test_journal_journal_full.py::test_recording_resumes_with_a_gap_once_there_is_room
+    """
     mount, ballast = tight
     assert set(call_as(10010, _all_of, mount / "best", {"open": STRICT_CALLS["open"]}).values()) == {""}
     _fill_up(ballast)

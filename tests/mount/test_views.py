@@ -259,6 +259,12 @@ def test_a_harmless_file_that_becomes_a_photo_shows_no_place(mount) -> None:
 
 
 def test_under_redaction_a_file_is_written_only_by_emptying_it(mount) -> None:
+    """Attack A5.3: Become a file's owner, to see its places; change single bytes of it under redaction
+    Guard: policyfs/fs/opening/preconditions.py::Preconditions.check_emptying,
+    policyfs/store/owner.py::Owners.get
+    Also: ::test_an_owner_survives_a_remount_and_is_not_forged
+    Without: ::test_without_that_rule_single_bytes_could_be_changed
+    """
     path, stored = mount / "DCIM/a.jpg", mount.store / "DCIM/a.jpg"
     for flags in (os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_APPEND, os.O_RDWR | os.O_CREAT):
         assert call_as(GALLERY, code_of, os.open, path, flags) == "EACCES"
@@ -452,6 +458,10 @@ def _reopen_as(path: Path, uid: int) -> tuple[str, bytes]:
 
 
 def test_a_raw_descriptor_is_not_reopened_by_a_restricted_app(mounts, photos) -> None:
+    """Attack A4.1: Open an inherited raw descriptor again by `/proc/self/fd`
+    Guard: policyfs/fs/opening/preconditions.py::Preconditions.check_view
+    Without: ::test_a_raw_descriptor_is_reopened_where_open_does_not_ask
+    """
     policy = POLICY.replace("uid: 10012", "uid: [0, 10012]")  # root, who can become another, is maps
     mount = mounts.start(policy, photos)
     assert call_as(0, _reopen_as, mount / "DCIM/a.jpg", MAPS) == ("", PHOTO)

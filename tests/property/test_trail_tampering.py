@@ -36,7 +36,12 @@ def finished(root: Path, seed: int) -> Trail:
 
 @pytest.mark.parametrize("seed", range(count(2, 72)))
 def test_each_manipulation_is_found_and_named(seed: int, tmp_path: Path) -> None:
-    """A trail, and each manipulation of a copy of it: 15 for each seed."""
+    """A trail, and each manipulation of a copy of it: 15 for each seed.
+
+    Attack D1.11: Cut the end off, with its seals, or put an older copy of the trail back
+    Guard: policyfs/journal/sealing/checkpoint.py::checkpoint_of_chain
+    Without: ::test_a_cut_end_is_not_found_without_a_checkpoint
+    """
     trail = finished(tmp_path, seed)
     clean = trail.report()
     assert clean.whole, clean.breaks

@@ -9,7 +9,7 @@ import pytest
 
 from policyfs.cli.main import build_parser
 from tests.budget.__main__ import held, shown
-from tests.budget.measure import circles, code_lines, commands, options
+from tests.budget.measure import circles, code_lines, commands, options, words
 
 TEXT = """\
 # words
@@ -46,6 +46,13 @@ def test_all_figures_are_shown_and_what_the_tests_took(tmp_path: Path) -> None:
 
 def test_lines_of_code_are_those_with_a_token() -> None:
     assert code_lines('"""One\ntwo."""\n\n# three\nfour = [\n    5,  # five\n    # six\n]\n') == 5
+
+
+def test_generated_tables_are_no_words_of_a_person() -> None:
+    table = "<!-- made by `make docs` from x -->\n\n| a | b |\n|---|---|\n| c | d |\n"
+    assert words(f"# Title\n\n{table}\none two\n\n| three | four |\n") == (9, len(table.split()))
+    assert words("<!-- figures: begin -->\none\n<!-- figures: end -->\ntwo\n") == (1, 9)
+    assert words("# Rooms\n\nMade from the code by `make docs`: all\n\n## More\n") == (0, 12)
 
 
 def test_commands_and_options_are_counted_without_help() -> None:

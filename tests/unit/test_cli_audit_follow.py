@@ -179,6 +179,12 @@ def test_a_query_selects_events_and_leaves_out_no_other_record(place: Place) -> 
 
 
 def test_who_writes_lines_can_neither_read_the_trail_nor_the_keys(place: Place) -> None:
+    """Attack D1.8: Take over the process that parses and writes lines of the trail, to read or change the
+    trail, or use its key
+    Guard: policyfs/follow/opener.py::contain, policyfs/cli/audit/follow.py::_become
+    Also: ::test_the_opener_has_no_network_and_no_right_but_to_end_the_other
+    Without: ::test_it_can_where_no_user_is_taken_on
+    """
     write_trail(place.trail, [an_event()])
     KeyStore(place.root / "keys").signer()
     with place.following() as opener:

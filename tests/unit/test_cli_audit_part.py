@@ -106,6 +106,12 @@ def export(root: Path, capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 @pytest.mark.parametrize("form", ["jsonl", "csv", "ocsf"])
 def test_nothing_hidden_gets_out(form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Attack D1.9: Learn names, kinds or the activity of others from the part of the trail that is exported
+    for one app (`audit export --for-app`)
+    Guard: policyfs/trail/text/part.py::part_of
+    Also: ::test_the_activity_of_others_cannot_be_counted
+    Without: ::test_it_does_where_own_requests_are_told_whole
+    """
     events = [*TOLD, *SECRET, MOVED]
     random.Random(5).shuffle(events)
     write(tmp_path, events)

@@ -41,6 +41,14 @@ def test_a_way_of_root_alone_is_fine(place: Path, capsys: pytest.CaptureFixture[
 
 
 def test_a_link_of_an_app_is_refused(place: Path) -> None:
+    """Attack F3.12: Lead a command of root (`mount`, `up`, `down`, `unit`, `umount`, `reload`, `policy
+    apply` and others) elsewhere by a symlink on the way to the mountpoint, also after the check. (An app
+    that owns a directory on the way can move the mount with it; `mount` warns)
+    Guard: policyfs/cli/common/mountpoint_way.py::check_way, policyfs/kernel/mount_api.py::attach
+    Also: ::test_no_command_follows_a_link_of_an_app_to_another_mount,
+    tests/unit/test_kernel_mount_api.py::test_no_symlink_on_the_way_is_followed
+    Without: ::test_a_way_of_root_alone_is_fine
+    """
     links = (place / "app/link", place / "sticky/link", place / "open/link")
     for link in links:
         link.symlink_to(place / "real")

@@ -231,7 +231,13 @@ def noise(size: int) -> bytes:
     ],
 )
 def test_of_new_bytes_there_are_no_more_than_the_kind_needs(kind, start, most):
-    """The daemon goes by how the file begins: a worker could call it what it likes."""
+    """The daemon goes by how the file begins: a worker could call it what it likes.
+
+    Attack F1.6: Have the worker put many bytes of its own into a file
+    Guard: policyfs/content/pieces.py::literal_bytes_for
+    Also: tests/attack/test_workers_lying.py::test_whatever_a_worker_says_harms_its_own_file_alone
+    Without: tests/attack/test_workers_lying.py::test_new_bytes_are_shown_where_nobody_counts_them
+    """
     data = start.ljust(1 << 21, b"\0")
 
     def read(offset: int, size: int) -> bytes:

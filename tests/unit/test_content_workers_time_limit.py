@@ -140,7 +140,14 @@ def _kind(sniffer: Sniffer, fd: int) -> tuple[str | None, float]:
 def test_a_worker_that_gets_no_processor_has_time(
     sniffer: Sniffer, dear: int, monkeypatch: pytest.MonkeyPatch, counted: bool
 ) -> None:
-    """counted: the wait for a processor counts, as on a worker that is blocked; then the file is refused."""
+    """counted: the wait for a processor counts, as on a worker that is blocked; then the file is refused.
+
+    Fault daemon.13: All processors are busy
+    App: no error. A worker that waits for a processor has up to 30 s for its answer ([decision
+    66](decisions/0066-no-refusal-because-a-machine-is-busy.md))
+    Store: accepted bytes
+    Trail: as usual
+    """
     if counted:
         monkeypatch.setattr(Look, "waited_s", lambda self, before: 0.0)
     processor = max(os.sched_getaffinity(0))

@@ -54,6 +54,11 @@ def filled(garbage: Garbage) -> list[list[int]]:
 
 
 def test_what_outlives_a_collection_is_left_out_of_later_ones() -> None:
+    """Attack E1.4: Have so many files known and answers kept that collecting or forgetting them takes long
+    Guard: policyfs/daemon/garbage.py::Garbage.tick, policyfs/policy/memo.py::Memo.keep
+    Also: tests/unit/test_policy_memo.py::test_it_never_forgets_all_in_one_go
+    Without: tests/mount/test_fairness.py::test_collecting_garbage_holds_nobody_up
+    """
     garbage = Garbage(lambda: 0)
     garbage.start()
     frozen = gc.get_freeze_count()

@@ -125,6 +125,13 @@ def test_a_mark_that_could_not_be_written_is_written_by_a_later_call(
 def test_a_daemon_that_is_frozen_with_the_lock_holds_up_nobody_for_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Fault trail.7: Another daemon is frozen (SIGSTOP, `docker pause`) while it writes the file
+    `exceptions-ended` in the trail root
+    App: no error. Exceptions end at their time in other mounts, and the log says that the end could not
+    be saved. A new mount with this trail root is refused after 2 s
+    Store: unchanged
+    Trail: as usual
+    """
     monkeypatch.setattr(high_water, "_PATIENCE_S", 0.05)
     mark = HighWaterMark(tmp_path, _Clock(EARLY_NS))
     passed = in_force(policy(party()), END_NS)

@@ -80,7 +80,13 @@ def _alive(engine: Engine, ask: Callable[[PathState], object], names: int) -> in
 
 @pytest.mark.parametrize("question", ["unseen", "shows_all_in"])
 def test_large_paths_take_more_of_the_limit(question: str) -> None:
-    """An app chooses names. 16,384 such answers took half a gigabyte."""
+    """An app chooses names. 16,384 such answers took half a gigabyte.
+
+    Attack E3.2: Look up many missing names in nested directories with numbers as names, so that
+    remembered decisions keep the large states of these paths in memory
+    Guard: policyfs/fs/access/path_answers.py::PathAnswers.unseen, policyfs/policy/memo.py::Memo.keep
+    Also: tests/unit/test_policy_dear_names.py::test_answers_about_large_states_push_each_other_out
+    """
     engine = engine_of(DEAR, remembered=1)  # so that the engine itself keeps no state
     answers, maps = PathAnswers(engine, shared=True), engine.app_principal("maps", 10012)
     most = path_answers._REMEMBERED // 900

@@ -88,7 +88,15 @@ def test_a_readers_fsync_has_no_bytes_of_another_app_judged(
     store: Path, apps: str, answer: int, rules: str
 ) -> None:
     """Each judgement takes time, in which the writer waits, and a refusal would be on record as the writer's.
-    A reader that may not write has a node of its own, which shows the store's file: fsync confirms that."""
+    A reader that may not write has a node of its own, which shows the store's file: fsync confirms that.
+
+    Attack C2.2: As a reader, call fsync while another app writes a checked file, so that its unfinished
+    bytes are refused on its record, or it waits for one check after the other
+    Guard: policyfs/fs/data/sync.py::FileSync._spares_others
+    Also: ::test_an_empty_file_stays_though_another_app_called_fsync_before,
+    tests/mount/test_emptied_drafts.py::test_a_readers_fsync_puts_no_other_apps_emptied_file_over_the_old_bytes
+    Without: ::test_an_empty_file_stays_though_another_app_called_fsync_before
+    """
 
     @on_trio
     async def run() -> None:

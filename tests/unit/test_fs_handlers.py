@@ -56,7 +56,12 @@ def _turns_of_others(messages: int = 1) -> int:
 
 
 def test_the_kernel_gives_up_many_nodes_at_once_and_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has sent 100,000 in some messages, and everybody waited 0.6 s."""
+    """It has sent 100,000 in some messages, and everybody waited 0.6 s.
+
+    Attack E1.3: Have the kernel forget 70,000 known files in one message, when it is short of memory
+    Guard: policyfs/fs/handlers.py::Handlers.forget
+    Without: ::test_they_wait_for_all_of_them_where_it_is_done_in_one_go
+    """
     monkeypatch.setattr(pauses, "SLICE_S", 0.0)  # whatever the clock: a turn for each few of them
     assert _turns_of_others() >= MANY // 16
     assert _turns_of_others(messages=50) >= MANY // 16

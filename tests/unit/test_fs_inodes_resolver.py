@@ -70,7 +70,16 @@ async def test_a_move_in_the_store_ends_the_descriptors_of_all_below(tmp_path: P
 
 @on_trio
 async def test_who_is_in_a_directory_that_the_store_moved_is_decided_by_the_new_path(tmp_path: Path) -> None:
-    """Also below it, and once somebody else has found it there."""
+    """Also below it, and once somebody else has found it there.
+
+    Attack B8.2: Use a working directory while another program moves it, or a directory above it, to a
+    forbidden path
+    Guard: policyfs/fs/inodes/node_table.py::NodeTable.found_at,
+    policyfs/fs/inodes/placement.py::PlacedNode.find_out
+    Also:
+    tests/attack/test_old_numbers.py::test_who_is_below_a_directory_that_is_moved_is_decided_by_where_it_is
+    Without: tests/attack/test_old_numbers.py::test_it_is_read_on_where_states_stay_as_they_were
+    """
     (tmp_path / "open/b/c").mkdir(parents=True)
     (tmp_path / "secret").mkdir()
     (tmp_path / "open/b/c/f").write_bytes(b"x")

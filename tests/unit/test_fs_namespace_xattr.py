@@ -248,7 +248,14 @@ async def _while_the_file_changes(made: Parts, path: Path, request, meanwhile) -
 
 @on_trio
 async def test_none_is_set_where_the_file_moved_before_the_change(store: Path) -> None:
-    """The app may set attributes at the old path, and not at the new one."""
+    """The app may set attributes at the old path, and not at the new one.
+
+    Attack B10.7: Set an attribute of a file while the file moves to a path where the app may change
+    nothing, or while a reload forbids the change
+    Guard: policyfs/fs/namespace/xattr.py::ExtendedAttributes._decided
+    Also: ::test_none_is_set_where_a_reload_forbids_it_before_the_change,
+    ::test_none_is_removed_where_a_reload_forbids_it_while_the_kind_is_found
+    """
     with parts(store, engine_of(FROZEN)) as made:
         node, caller = await made.walk("/a.jpg", CAMERA), made.caller(CAMERA)
 

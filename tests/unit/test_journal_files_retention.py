@@ -311,6 +311,11 @@ def cut_before_retention(root: Path) -> Recorder:
 
 
 def test_a_beginning_removed_before_retention_came_is_named(tmp_path: Path) -> None:
+    """Attack D1.10: Delete old segments, and let retention hide this by removing the segments around them
+    Guard: policyfs/trail/chain/verify.py::Verifier.report, policyfs/trail/chain/removed.py::not_in
+    Also: ::test_what_another_removed_is_named_beside_what_retention_removed
+    Without: ::test_it_is_not_named_where_any_hole_is_accepted
+    """
     recorder = cut_before_retention(tmp_path)
     assert recorder.numbers()[0] > 4
     (found,) = verified(recorder.directory).breaks

@@ -277,6 +277,11 @@ def test_opening_on_a_full_disk_says_what_to_do(small: Path) -> None:
 
 
 def test_read_only_refuses_and_names_it(small: Path) -> None:
+    """Fault trail.8: The trail's disk is read-only
+    App: as without room
+    Store: unchanged
+    Trail: as without room
+    """
     with a_journal(small):
         pass
     mount_tmpfs(small, MS_REMOUNT | MS_RDONLY)

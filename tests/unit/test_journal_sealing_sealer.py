@@ -195,6 +195,11 @@ def edit(path: Path, old: bytes, new: bytes) -> None:
 def test_a_line_changed_while_it_runs_is_noticed_and_nothing_is_written_behind_it(
     tmp_path: Path, keys: KeyStore
 ) -> None:
+    """Attack D1.7: Change a line while the daemon records, so that the daemon seals it
+    Guard: policyfs/journal/sealing/sealer.py::Sealer.close_segment
+    Also: ::test_a_line_changed_between_two_daemons_is_noticed_by_the_second
+    Without: ::test_it_is_sealed_where_the_file_is_believed
+    """
     with sealed_journal(tmp_path, keys, 1 << 20) as journal:
         for number in range(10):
             journal.record(an_event(b"/%d" % number), Audit.REQUIRED)

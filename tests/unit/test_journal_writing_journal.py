@@ -102,6 +102,12 @@ def test_the_file_keeps_the_order_of_record_while_little_waits(tmp_path: Path) -
 
 
 def test_a_required_event_waits_for_no_more_than_a_slice_of_the_queue(tmp_path: Path) -> None:
+    """Attack E1.6: Queue as many events as possible, so that another app's events wait behind them
+    Guard: policyfs/journal/writing/journal.py::Journal._commit_group,
+    policyfs/journal/writing/backlog.py::Backlog.add
+    Also: ::test_the_queue_is_bounded_in_bytes_and_no_app_gets_more_than_is_left_for_others
+    Without: ::test_it_waits_for_more_of_them_where_nothing_bounds_the_slice
+    """
     directory = tmp_path / MOUNT_ID
     with a_journal(tmp_path) as journal:
         for number in range(4000):
@@ -422,6 +428,11 @@ def test_a_clean_restart_goes_on_in_the_same_segment(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cut", [1, 30, 200])
 def test_a_cut_line_is_recorded_and_never_rewritten(tmp_path: Path, cut: int) -> None:
+    """Fault trail.11: A line of the trail was cut off (power failure, kill)
+    App: no error
+    Store: unchanged
+    Trail: a record of the cut line; the chain continues after it
+    """
     directory = write_trail(tmp_path, [an_event(b"/one"), an_event(b"/two")])
     path = segments(directory)[0]
     whole = path.read_bytes()
@@ -593,6 +604,11 @@ def test_a_line_appended_by_somebody_else_is_noticed(tmp_path: Path) -> None:
 
 
 def test_a_removed_directory_is_made_again_in_the_same_root_and_the_loss_is_told(tmp_path: Path) -> None:
+    """Fault trail.9: The trail's directory is removed, or moved away
+    App: no error. The daemon creates the directory again in the same trail root
+    Store: unchanged
+    Trail: the chain continues in the new directory, after a `damage` record
+    """
     directory = tmp_path / MOUNT_ID
     policy = policy_text("cd" * 32, [("p.yaml", b"text\n")])
     with a_journal(tmp_path) as journal:
@@ -619,7 +635,16 @@ def test_the_loss_is_told_also_where_nothing_happens_for_a_second(tmp_path: Path
 
 
 def test_a_removed_directory_refuses_access_until_it_is_back(tmp_path: Path) -> None:
-    """With the root above it: a file system may have been unmounted there."""
+    """With the root above it: a file system may have been unmounted there.
+
+    Fault trail.10: The trail root is removed, or its file system unmounted
+    App: EIO for requests that must be on record, until the root is back
+    Store: unchanged
+    Trail: the chain continues in the new directory
+    Also:
+    tests/unit/test_journal_journal_full.py::test_nothing_is_made_where_the_trails_file_system_was_unmounted,
+    ::test_a_directory_moved_away_is_left_within_a_second
+    """
     root = tmp_path / "root"
     directory = root / MOUNT_ID
     with a_journal(root) as journal:

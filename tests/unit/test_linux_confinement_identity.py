@@ -38,6 +38,13 @@ def _rights(change: Callable[[], None], bits: int) -> list[object]:
 
 @pytest.mark.parametrize("bits", _BITS.values(), ids=_BITS.keys())
 def test_no_capability_stays(bits: int) -> None:
+    """Attack F3.11: Keep capabilities over the change to the uid of an app or a worker, where root started
+    policyfs with ambient capabilities or with secure bits (`SecureBits=no-setuid-fixup`)
+    Guard: policyfs/linux/confinement/identity.py::become
+    Also: tests/unit/test_content_workers_sandbox.py::test_no_capability_outlives_the_change_of_uid,
+    tests/mount/test_run.py::test_a_command_has_no_capability_of_its_caller
+    Without: ::test_they_would_stay
+    """
     found = in_child(lambda: _rights(lambda: become(UID, UID + 1, [UID + 2]), bits))
     assert found == [[[], [], [], []], True, [UID] * 3, [UID + 1] * 3, [UID + 2], [0]]
 

@@ -96,6 +96,12 @@ def test_a_long_run_tries_all() -> None:
 
 @pytest.mark.parametrize("name", IN_ORDER[:TRIED])
 def test_a_bomb_is_cheap(name: str) -> None:
+    """Attack E4.1: Write bombs, sparse terabytes, and tables that refer to the same bytes a thousand times
+    Guard: policyfs/redact/core/cleaners.py::Budget
+    Also: tests/attack/test_dear_files.py::test_bombs_hold_nobody_up
+    Without:
+    tests/attack/test_dear_files.py::test_they_take_all_the_time_there_is_where_nothing_is_counted
+    """
     kind, make = BOMBS[name]
     source = source_of(make())
     for words in WORDS:

@@ -17,7 +17,7 @@ from tests.support.samples.heifs import Layout, Thing, heif, picture
 from tests.support.samples.movies import box as make_box
 
 DOCS = Path(__file__).parents[2] / "docs"
-BEGIN = "<!-- made from the code: POLICYFS_UPDATE_GOLDEN=1 pytest tests/unit/test_redact_registry.py -->\n"
+BEGIN = "<!-- made by `make docs` from policyfs/formats.py -->\n"
 EXIF = b"\0\0\0\0" + jpegs.exif("MM")
 LATITUDE = jpegs.pack("MM", *jpegs.LATITUDE)
 SECRET = b"47.804531, 13.042287"
