@@ -6,61 +6,15 @@ that are kept only for a moment, and look after notifications, garbage and the e
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping
 
 import trio
 
+from policyfs.content.disk_cache import Remembered
+from policyfs.daemon.kills import Kills
 from policyfs.daemon.pace import Pace
-
-
-class Trail(Protocol):
-    """The part of the journal that the duties need."""
-
-    @property
-    def is_due(self) -> bool:
-        """True if there are events to write."""
-
-    @property
-    def is_busy(self) -> bool:
-        """True if there are events to write, or if there will be some within a second without a request."""
-
-    def flush_steps(self) -> Iterator[None]:
-        """Write the events in the queue on the event loop, in steps, without waiting for the disk."""
-
-
-class Losses(Protocol):
-    """The record of lost workers: workers that died, took too long, or gave a wrong answer."""
-
-    def is_due(self, counts: Mapping[str, int]) -> bool:
-        """Return True if losses of workers are not on record yet. counts: the losses since the start, by
-        cause."""
-
-    def flush(self, counts: Mapping[str, int], last_error: str) -> None:
-        """Record losses of workers, and flush the journal. May wait for the disk. counts: the losses, by
-        cause."""
-
-
-class Kills(Protocol):
-    """The record of processes that the daemon has killed."""
-
-    @property
-    def is_due(self) -> bool:
-        """True if a kill is not on record yet."""
-
-    def flush(self) -> None:
-        """Record kills. May wait for the disk."""
-
-
-class Findings(Protocol):
-    """The findings in files (kinds and plans) that are not in their database yet."""
-
-    @property
-    def is_waiting(self) -> bool:
-        """True if flush() has something to write."""
-
-    def flush(self) -> None:
-        """Write the kinds and plans into the database. May wait for the disk."""
+from policyfs.daemon.worker_losses import WorkerLosses
+from policyfs.journal.writing.journal import Journal
 
 
 class Duties:
@@ -75,9 +29,9 @@ class Duties:
     """
 
     def __init__(
-        self, at_once: tuple[Callable[[], bool | None], ...], *, settle: Callable[[], None], trail: Trail,
-        losses: Losses, kills: Kills, lost: Callable[[], tuple[Mapping[str, int], str]],
-        findings: Findings | None, links: Callable[[], Awaitable[bool]] | None,
+        self, at_once: tuple[Callable[[], bool | None], ...], *, settle: Callable[[], None], trail: Journal,
+        losses: WorkerLosses, kills: Kills, lost: Callable[[], tuple[Mapping[str, int], str]],
+        findings: Remembered | None, links: Callable[[], Awaitable[bool]] | None,
     ) -> None:  # fmt: skip
         self._at_once = at_once
         self._settle = settle

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
+
+from policyfs.journal.writing.journal import Journal
 
 
 class Killed(NamedTuple):
@@ -19,13 +21,6 @@ class Killed(NamedTuple):
     def fields(self) -> dict[str, object]:
         """Return the fields for a record of the trail."""
         return {**self._asdict(), "blocked_s": round(self.blocked_s, 1)}
-
-
-class Journal(Protocol):
-    """The part of the journal that Kills needs."""
-
-    def tell(self, kind: str, *records: dict[str, object]) -> None:
-        """Record events of the mount itself, not of an app's request. kind: the type of the events."""
 
 
 class Kills:

@@ -5,26 +5,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol
+from typing import Final
 
-from policyfs.journal.writing.stats import JournalStats
+from policyfs.journal.writing.journal import Journal
 
 _EVERY_S: Final = 1.0
 RECENT_NS: Final = 600 * 1_000_000_000
 """The time for which a lost worker is a problem of the mount."""
-
-
-class Journal(Protocol):
-    """The part of the journal that WorkerLosses needs."""
-
-    def tell(self, kind: str, *records: dict[str, object]) -> None:
-        """Record events of the mount itself, not of an app's request. kind: the type of the events."""
-
-    def flush(self) -> None:
-        """Write the events in the journal's queue to the disk."""
-
-    def stats(self) -> JournalStats:
-        """Return the state of the journal. failing: True if the last write failed."""
 
 
 class WorkerLosses:

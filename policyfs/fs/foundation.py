@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from policyfs.content.disk_cache import Remembered
 from policyfs.content.sniffer import Sniffer
 from policyfs.fs.access.admission import Admitted
-from policyfs.fs.access.ledger import Sink
 from policyfs.fs.path_bounds import MAX_NODES
+from policyfs.journal.writing.journal import Journal
 from policyfs.store.facts import StoreFacts
 from policyfs.store.locking.leases import LeaseKeeper
 from policyfs.store.owner import Owners
@@ -79,7 +79,7 @@ class Foundation:
     sniffer: Sniffer
     keeper: LeaseKeeper
     watch: Watch | None
-    journal: Sink
+    journal: Journal
     quarantine: Quarantine
     remembered: Remembered | None
     warn: Callable[[str, bytes], None]

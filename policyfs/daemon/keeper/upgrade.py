@@ -18,13 +18,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
 from policyfs.errors import PolicyfsError
 from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.fs.saved.state_memory import Handover, name_of
+from policyfs.journal.writing.journal import Journal
 from policyfs.kernel import work
 from policyfs.linux.libc import LIBC, fail
 
@@ -45,14 +46,6 @@ _GETFD: Final = 438
 
 
 Json = dict[str, object]
-
-
-class Journal(Protocol):
-    """The part of a journal that is needed here."""
-
-    @property
-    def is_busy(self) -> bool: ...
-    def flush(self) -> None: ...
 
 
 class Before:

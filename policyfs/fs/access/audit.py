@@ -14,12 +14,13 @@ from typing import Final, NamedTuple, TypedDict, Unpack
 import trio
 
 from policyfs.domain import NO_RANGES, Audit, Decision, Ranges
-from policyfs.fs.access.ledger import Commits, PacedError, Sink, UnrecordedError, check, current
+from policyfs.fs.access.ledger import Commits, PacedError, UnrecordedError, check, current
 from policyfs.fs.expiring import Expiring
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.sharing.kernel_locks import MOST_S, is_locked
 from policyfs.fs.sharing.shares import Holder
+from policyfs.journal.writing.journal import Journal
 from policyfs.journal.writing.programs import executable
 from policyfs.journal.writing.ticket import Ticket
 from policyfs.store.frozen import Version
@@ -58,7 +59,7 @@ class Recorder:
     """The recorder of one mount: it puts the gate's decisions on record. uids: False if the callers' uids and
     gids are not known."""
 
-    def __init__(self, sink: Sink, mount: str, *, uids: bool = True) -> None:
+    def __init__(self, sink: Journal, mount: str, *, uids: bool = True) -> None:
         self._uids = uids
         self._sink = sink
         self._commits = Commits(sink)

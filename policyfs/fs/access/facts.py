@@ -10,10 +10,10 @@ import errno
 import fcntl
 import os
 from collections.abc import Callable, Hashable
-from typing import Protocol
 
 from policyfs.content.cache import KindCache, KindKey
 from policyfs.content.failures import NoAnswerError
+from policyfs.content.sniffer import Sniffer
 from policyfs.domain import (
     FIXED_KINDS,
     KIND_EMPTY,
@@ -27,27 +27,8 @@ from policyfs.fs.access.kind_proof import KindEvidence, UnprovenKindError
 from policyfs.fs.sharing.kernel_locks import KernelLocks, LateError, is_urgent
 from policyfs.linux.statx import Stat
 from policyfs.store.locking.leases import Lease, LeaseKeeper
+from policyfs.store.owner import Owners
 from policyfs.store.tree import Tree
-
-
-class KindSource(Protocol):
-    """The part of the sniffer that finds kinds of files."""
-
-    async def kind_of_fd(
-        self, fd: int, *, lane: Hashable = None, first: bool = False, must: bool = False
-    ) -> str | None:
-        """Return the content kind of the file behind *fd*, or None. first: go before the lane's other
-        requests. must: raise NoAnswerError if no worker has answered in time."""
-
-
-class OwnerSource(Protocol):
-    """A store that has the recorded owners of files (store/owner.py)."""
-
-    def get(self, fd: int, stat: Stat) -> str:
-        """Return the app that owns the file, or OWNER_NONE."""
-
-    def set(self, fd: int, stat: Stat, owner: str) -> None:
-        """Record the owner of a file."""
 
 
 class SteadyOwner:
@@ -76,8 +57,8 @@ class FactFinder:
     def __init__(
         self,
         tree: Tree,
-        owners: OwnerSource,
-        sniffer: KindSource,
+        owners: Owners,
+        sniffer: Sniffer,
         kinds: KindCache,
         keeper: LeaseKeeper | None = None,
         *,

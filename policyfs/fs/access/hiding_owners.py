@@ -12,12 +12,12 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from policyfs.domain import KIND_DIRECTORY, Decision, Facts, Principal
-from policyfs.fs.access.facts import OwnerSource
 from policyfs.fs.inodes.node import Node, StaleNodeError
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.resolver import UNWATCHED_S, Resolver
 from policyfs.fs.path_bounds import PathTooLongError
 from policyfs.policy.decide import PathState
+from policyfs.store.owner import Owners
 from policyfs.store.tree import Tree
 
 _ANSWERS: Final = 1 << 14
@@ -52,7 +52,7 @@ class HidingOwners:
         tree: Tree,
         nodes: NodeTable,
         resolver: Resolver,
-        owners: OwnerSource,
+        owners: Owners,
         watched: Callable[[], bool],
     ) -> None:
         self._tree = tree

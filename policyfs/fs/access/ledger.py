@@ -10,16 +10,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar, Token
-from typing import Final, ParamSpec, Protocol, Self, TypeVar
+from typing import Final, ParamSpec, Self, TypeVar
 
 import trio
 
-from policyfs.domain import Audit
 from policyfs.fs.sharing.kernel_locks import short
-from policyfs.fs.sharing.shares import Holder
 from policyfs.journal.writing.committer import Commit
+from policyfs.journal.writing.journal import Journal
 from policyfs.journal.writing.ticket import JournalError, Ticket
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.trail.lines.bounds import bounded
@@ -33,27 +32,10 @@ _TRIES: Final = 3
 and mtime may differ, else EBUSY. INVARIANT: the event loop never waits for the trail's disk."""
 
 
-class Sink(Protocol):
-    """The part of the journal that records events."""
-
-    def admit(self, event: Event, audit: Audit, *, paid: bool = False) -> Ticket | None:
-        """Accept an event for the trail. Return a ticket, which the caller must commit, or None if none is
-        needed. paid: the request has waited for its app's budget (journal/writing/accounts.py)."""
-
-    def debt_s(self, holder: Holder) -> float:
-        """Return the seconds until an app has paid for all bytes that it has added to the trail, or 0."""
-
-    def commit(self, tickets: Sequence[Ticket]) -> None:
-        """Write the events of these tickets to the trail, on the calling thread (Ticket.check())."""
-
-    def at_once(self, tickets: Sequence[Ticket]) -> Commit:
-        """Start to write these tickets' events on another thread, and wait a moment at most."""
-
-
 class Commits:
     """A writer that commits the required records of one mount to the trail. Event loop only."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Journal) -> None:
         self.sink = sink
 
     def at_once(self, ticket: Ticket) -> Commit | None:

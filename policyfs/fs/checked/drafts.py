@@ -12,13 +12,13 @@ import os
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import partial
-from typing import Final, NoReturn, Protocol
+from typing import Final, NoReturn
 
 import trio
 
+from policyfs.content.sniffer import Sniffer
 from policyfs.domain import TO_TELL, Audit, Decision, banned, kinds_only, only_forbidden, to_clean
 from policyfs.fs.access.audit import Call
-from policyfs.fs.access.facts import KindSource
 from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.access.views import version_of
 from policyfs.fs.checked.change_lock import Change, ChangeLock, Fence
@@ -26,7 +26,6 @@ from policyfs.fs.checked.cleaning import Cleaned, Cleaner
 from policyfs.fs.checked.draft_storage import DraftStorage
 from policyfs.fs.checked.head import HEAD_BYTES, kind_in, may_become, meets, overlay
 from policyfs.fs.checked.head_storage import put_writes
-from policyfs.fs.checked.head_writes import HeadSniffer
 from policyfs.fs.checked.quarantine_queue import QuarantineQueue
 from policyfs.fs.checked.rejection import Rejections, must_be
 from policyfs.fs.context import FsContext, FsPart
@@ -46,10 +45,6 @@ _WRITING: Final = Call("write", "write")
 _RELEASING: Final = Call("write", "close")
 
 
-class DraftKinds(KindSource, HeadSniffer, Protocol):
-    """The parts of the sniffer that find the kind of a whole draft, and of its beginning."""
-
-
 class Drafts(FsPart):
     """The part of a mount that makes, checks and stores drafts. Callers hold the lock of the draft's node."""
 
@@ -57,7 +52,7 @@ class Drafts(FsPart):
         self,
         fs: FsContext,
         *,
-        kinds: DraftKinds,
+        kinds: Sniffer,
         plans: PlanFinder,
         change_lock: ChangeLock,
         rejections: Rejections,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Final, NoReturn, Protocol, TypeVar
+from typing import Final, NoReturn, TypeVar
 
+from policyfs.content.sniffer import Sniffer
 from policyfs.formats import kind_by_start
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.views import version_of
@@ -67,13 +68,6 @@ class UnknownBeginningError(Exception):
     """The error for a change that no held head can take (a gap, zeros, too many bytes): it needs a draft."""
 
 
-class HeadSniffer(Protocol):
-    """The part of the sniffer that finds the kind of a file from its first bytes (the head)."""
-
-    async def kind_of_head(self, head: bytes, *, lane: Hashable = None) -> str | None:
-        """Return the content kind of a file that begins with *head*; None if sniffing failed."""
-
-
 class Checker(FsPart):
     """A checker that judges writes by the bytes that the file would have. The caller holds the node's lock.
 
@@ -84,7 +78,7 @@ class Checker(FsPart):
     def __init__(
         self,
         fs: FsContext,
-        sniffer: HeadSniffer,
+        sniffer: Sniffer,
         change_lock: ChangeLock,
         rejections: Rejections,
     ) -> None:

@@ -13,8 +13,9 @@ from collections.abc import Hashable
 from functools import partial
 from typing import Self
 
+from policyfs.content.sniffer import Sniffer
 from policyfs.domain import KIND_EMPTY, TO_TELL, in_turn, only_forbidden, to_clean
-from policyfs.fs.access.facts import KindSource, version_key
+from policyfs.fs.access.facts import version_key
 from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.redacted.plans import PlanFinder, Proof
@@ -103,7 +104,7 @@ class MovedFiles(FsPart):
     def __init__(
         self,
         fs: FsContext,
-        kinds: KindSource,
+        kinds: Sniffer,
         plans: PlanFinder,
         keeper: LeaseKeeper | None,
     ) -> None:

@@ -3,9 +3,10 @@ own memory is short, so without a limit an app could make the daemon grow withou
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Final
 
 from policyfs.fs.inodes.node_table import NodeTable
+from policyfs.kernel.notify import Notifier
 
 _MARGIN: Final = 256
 """The number of nodes to forget below the limit, so that new nodes find room until the next call."""
@@ -13,12 +14,6 @@ _AT_ONCE: Final = 2_048
 """The limit of nodes in one notification, which the kernel handles without a pause (milliseconds)."""
 _LONGEST_PAUSE: Final = 64
 """The longest pause, as a number of calls of prune()."""
-
-
-class Notify(Protocol):
-    """A notifier that asks the kernel to forget unused nodes. prune() returns False if the kernel cannot."""
-
-    def prune(self, nodeids: list[int], /) -> bool: ...
 
 
 class Pruning:
@@ -35,7 +30,7 @@ class Pruning:
         self._resting = 0
         self.asked = 0
 
-    def prune(self, notify: Notify) -> bool:
+    def prune(self, notify: Notifier) -> bool:
         """Ask the kernel to forget nodes beyond the limit. Return True if the next call is due in 50 ms."""
         excess = len(self._nodes) - self._most
         if excess <= 0 or self._rests():

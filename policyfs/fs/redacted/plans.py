@@ -6,9 +6,11 @@ A plan serves only the lane for which a worker made it, also if it is remembered
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from policyfs.content.cache import KindKey
+from policyfs.content.disk_cache import Remembered
+from policyfs.content.sniffer import Sniffer
 from policyfs.content.whole_plans import is_short, whole_plan
 from policyfs.domain import UNNAMED
 from policyfs.fs.redacted.windows import FilmFrames, FilmProof, WindowRoom
@@ -19,37 +21,6 @@ from policyfs.redact.core.values import Outcome, Plan
 PLANS_MAX: Final = 3
 """The limit of plans made for one copy, or under one lease. The words to hide may depend on the kind, or
 change with a reload."""
-
-
-class PlanSource(Protocol):
-    """The part of the sniffer that makes plans."""
-
-    async def kind_of_fd(self, fd: int, *, lane: Hashable = None) -> str | None:
-        """Return the content kind of the file behind *fd*, or None if sniffing failed."""
-
-    async def index(
-        self, fd: int, what: frozenset[str], *, lane: Hashable = None, version: Hashable = None,
-        first: bool = False,
-    ) -> tuple[str | None, Plan]:  # fmt: skip
-        """Sniff the bytes behind *fd*, and locate *what* in all of them but the frames of a film
-        (Plan.frames). version: the file's version by stat, or None. first: True to go before the other
-        requests of the lane."""
-
-    async def look(
-        self, fd: int, kind: str, what: frozenset[str], frames: FrameTable, *, lane: Hashable = None,
-        first: bool = False,
-    ) -> Plan:  # fmt: skip
-        """Return the plan that hides *what* in these frames of the bytes behind *fd*."""
-
-
-class PlanMemory(Protocol):
-    """A memory that has the plans of many file versions (content/disk_cache.py)."""
-
-    async def plan(self, key: KindKey, lane: Hashable, what: frozenset[str]) -> tuple[str, Plan] | None:
-        """Return the lane's kind and plan to hide *what* in this version of a file, or None."""
-
-    def put_plan(self, key: KindKey, lane: Hashable, what: frozenset[str], kind: str, plan: Plan) -> None:
-        """Store the kind of a file version, and the plan to hide *what* in it, for a lane."""
 
 
 class Proof(NamedTuple):
@@ -69,8 +40,8 @@ class PlanFinder:
 
     def __init__(
         self,
-        source: PlanSource,
-        memory: PlanMemory | None,
+        source: Sniffer,
+        memory: Remembered | None,
         times_tell: Callable[[int], bool] = lambda _: False,
     ) -> None:
         self._source = source
