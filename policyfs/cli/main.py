@@ -11,8 +11,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, TextIO, cast
 
-from policyfs.cli.common.command_line import CommandLine
-from policyfs.cli.common.commands import add_commands
+from policyfs.cli.common.commands import CommandLine, add_commands
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, EXIT_USAGE, PolicyfsError
 from policyfs.linux.code_digest import VERSION, code_digest
 from policyfs.linux.confinement.prctl import name_process

@@ -49,10 +49,7 @@ class Containment:
 
 def give_up_rights(*, special_files: bool = False) -> None:
     """Keep only the capabilities in DAEMON (with special_files: in WITH_DEVICES), if the daemon has them.
-
-    Call this before any thread starts, because each thread has its own capabilities. Raises PolicyfsError if
-    further capabilities are left.
-    """
+    Before any thread starts: each has its own. Raises PolicyfsError if further ones are left."""
     try:
         no_new_privs()
         _forbid_core_dumps()
@@ -67,11 +64,8 @@ def give_up_rights(*, special_files: bool = False) -> None:
 
 
 def _forbid_core_dumps() -> None:
-    """Forbid core files. A core file of a crash would contain data of files that the daemon has read.
-
-    A limit of 0 bytes forbids only files: the kernel still sends the memory to the program in core_pattern.
-    With a limit of 1 byte, the kernel sends nothing (fs/coredump.c). Raises OSError.
-    """
+    """Forbid core dumps, which would have data of files. A limit of 1 byte, not 0: with 0 the kernel still
+    sends the memory to a program in core_pattern (fs/coredump.c). Raises OSError."""
     try:
         resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
     except ValueError:  # the hard limit is 0, and this process may not raise it; containment() reports this
@@ -79,12 +73,9 @@ def _forbid_core_dumps() -> None:
 
 
 def close_door(*, special_files: bool = False) -> bool:
-    """Permit only the system calls listed in policyfs.linux.confinement.seccomp, in all threads.
-
-    special_files: True to permit the creation of fifos, sockets and devices, too. Return False if the kernel
-    has no such filters, or policyfs has no list for this machine. Raises PolicyfsError if the kernel refuses
-    the filter.
-    """
+    """Permit only the system calls of policyfs.linux.confinement.seccomp, in all threads; with special_files
+    also those that make fifos, sockets and devices. Return False without filters in the kernel, or a list for
+    this machine. Raises PolicyfsError if the kernel refuses the filter."""
     try:
         return seccomp.close_door(os.getpid(), special_files=special_files)
     except OSError as error:

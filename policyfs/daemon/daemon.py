@@ -20,7 +20,7 @@ from policyfs.daemon.contain import close_door, give_up_rights
 from policyfs.daemon.control import control
 from policyfs.daemon.control import server as control_server
 from policyfs.daemon.descriptors import small_part
-from policyfs.daemon.duties import Duties
+from policyfs.daemon.duties import Duties, kept, once
 from policyfs.daemon.end import ABORTED, UNMOUNTED, EndOfMount, MountEnd, SignalReader
 from policyfs.daemon.garbage import Garbage
 from policyfs.daemon.inotify import Inotify
@@ -33,7 +33,6 @@ from policyfs.daemon.options import MountOptions
 from policyfs.daemon.policies.policies import Loader, Policies
 from policyfs.daemon.policies.reload import Reload
 from policyfs.daemon.status import conditions, describe, questions_about, root_of
-from policyfs.daemon.supervise import kept, once
 from policyfs.daemon.worker_losses import WorkerLosses
 from policyfs.domain import FileType, in_turn
 from policyfs.errors import PolicyfsError

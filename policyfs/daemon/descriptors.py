@@ -15,19 +15,15 @@ def small_part(most: int) -> int:
 
 
 def of_directories(vectors: int) -> tuple[int, int]:
-    """Return the limits of directory descriptors for the resolver and for the access vectors.
-
-    The sum of both limits is small_part(_DIRECTORIES). The access vectors get a quarter of this sum, at most
-    *vectors*.
-    """
+    """Return the limits of directory descriptors for the resolver and for the access vectors,
+    small_part(_DIRECTORIES) together. The vectors get a quarter, at most *vectors*."""
     both = small_part(_DIRECTORIES)
     of_vectors = min(vectors, both // 4)
     return both - of_vectors, of_vectors
 
 
 def of_open_files() -> int:
-    """Return the limit of descriptors for open files: half of the process's limit. All other uses share the
-    rest."""
+    """Return the limit of descriptors for open files: half of the process's."""
     return max(_LEAST, _limit() // 2)
 
 

@@ -7,6 +7,7 @@ that are kept only for a moment, and look after notifications, garbage and the e
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
 
 import trio
 
@@ -15,18 +16,17 @@ from policyfs.daemon.kills import Kills
 from policyfs.daemon.pace import Pace
 from policyfs.daemon.worker_losses import WorkerLosses
 from policyfs.journal.writing.journal import Journal
+from policyfs.kernel.operations import BugLog
 
 
 class Duties:
-    """A scheduler that runs the periodic duties of one mount on the event loop. Calls that may wait run on
-    threads.
+    """A scheduler of one mount's periodic duties on the event loop. Calls that may wait run on threads.
 
-    at_once: functions that never wait. tend() calls them in this order. If one of them returns True, all are
-    called again after a period (pace.py), even if nothing happens until then. settle: called before each
-    flush of the trail; it records the opens that the bridge has answered. lost: returns the number of lost
-    workers for each cause, and the text of the last error. links: takes the watch's events about link counts,
-    which come from the whole file system and must wake no idle daemon. It returns True if there were many.
-    """
+    at_once: functions that never wait, called in this order; if one returns True, all are called again after
+    a period (pace.py), even if nothing happens. settle: called before each flush of the trail; records the
+    opens that the bridge has answered. lost: returns the number of lost workers by cause, and the last error.
+    links: takes the watch's events about link counts, which come from the whole file system and must wake no
+    idle daemon; returns True if there were many."""
 
     def __init__(
         self, at_once: tuple[Callable[[], bool | None], ...], *, settle: Callable[[], None], trail: Journal,
@@ -88,3 +88,30 @@ class Duties:
         while links is not None:
             await self._pace.next_turn(again=again)
             again = await links()
+
+
+PAUSE_S: Final = 1.0
+"""The pause before a failed task is started again. With this pause, a task that always fails takes little
+time."""
+
+
+async def kept(bugs: BugLog, name: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Run *work* until it returns or is cancelled; after an exception again. INVARIANT: only the end of the
+    FUSE session ends the daemon: an exception in one task of a nursery would cancel all others, and the
+    mount."""
+    while True:
+        try:
+            await work()
+        except Exception as error:  # noqa: BLE001 - see INVARIANT
+            bugs.bug(name, error)
+        else:
+            return
+        await trio.sleep(PAUSE_S)
+
+
+async def once(bugs: BugLog, name: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Run *work* once. An exception is logged, and cancels no other task of the nursery."""
+    try:
+        await work()
+    except Exception as error:  # noqa: BLE001 - as in kept()
+        bugs.bug(name, error)

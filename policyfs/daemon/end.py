@@ -78,12 +78,9 @@ class EndOfMount:
         self._end: MountEnd | None = None
 
     def announce(self, end: MountEnd) -> None:
-        """Note that a client is about to unmount. *end* has the client as the cause of the end.
-
-        INVARIANT: the announcement counts only for a minute. Otherwise, if another process (such as the app's
-        fusermount3) ended the mount later, this would count as the client's order, and nobody would mount
-        again.
-        """
+        """Note that a client, the cause in *end*, is about to unmount. INVARIANT: it counts for a minute
+        only: a later end by another process (such as the app's fusermount3) is not the client's order, or
+        nobody would mount again."""
         self._announced, self._until_s = end, self._now_s() + _ANNOUNCED_S
 
     def withdraw(self) -> None:
@@ -91,11 +88,8 @@ class EndOfMount:
         self._announced = None
 
     def by(self, end: MountEnd) -> MountEnd:
-        """Record the end of the mount, if none is on record yet. Return the end on record.
-
-        If a client has announced the end of the mount, record the announced end and not *end*, because the
-        announced end is more precise.
-        """
+        """Record the end of the mount if none is on record yet: the announced one, which is more precise,
+        else *end*. Return the one on record."""
         if self._end is None:
             announced = self._announced if self._now_s() < self._until_s else None
             self._end = announced or end
@@ -108,11 +102,8 @@ class EndOfMount:
 
 
 class SignalReader:
-    """A descriptor (signalfd(2)) that gives signals together with their senders.
-
-    INVARIANT: this object is created on the main thread, and all other threads of this time block the
-    signals. Threads that start later block the signals, too. The signals stay blocked.
-    """
+    """A descriptor (signalfd(2)) that gives signals with their senders. INVARIANT: made on the main thread,
+    while all other threads block the signals, as later ones do. The signals stay blocked."""
 
     def __init__(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)

@@ -33,11 +33,9 @@ _LOOK_S: Final = 0.01
 
 
 class HighWaterMark:
-    """A file that keeps the high-water mark for all daemons of a trail root. Thread-safe.
-
-    INVARIANT: an exception (a rule for a limited time) that has ended never begins again, even if the clock
-    goes back or a daemon restarts.
-    """
+    """A file with the high-water mark of all daemons of a trail root. Thread-safe. INVARIANT: an exception (a
+    rule for a limited time) that has ended never begins again, even if the clock goes back or a daemon
+    restarts."""
 
     def __init__(self, root: Path, clock_ns: Callable[[], int] | None = None) -> None:
         """Open the file with the mark in the directory *root*. If the file is missing, make it. Raises
@@ -98,8 +96,8 @@ class HighWaterMark:
             self._mark_ns = max(self._mark_ns, at_ns)
 
     def _raised(self, at_ns: int) -> int:
-        """Raise the number in the file to *at_ns*, if the number is smaller. Return the number. Other daemons
-        may raise the number, too. Raises OSError."""
+        """Raise the number in the file to *at_ns*, and return it; another daemon may have raised it. Raises
+        OSError."""
         self._lock()
         try:
             text = os.pread(self._fd, 64, 0)

@@ -24,12 +24,8 @@ class Killed(NamedTuple):
 
 
 class Kills:
-    """A queue that holds kills until they are on record. The thread that kills processes adds the kills, and
-    flush() records them in the trail.
-
-    INVARIANT: add() never waits. The thread that kills must not wait for the trail's disk, because this
-    thread also ends the mount if a kill does not help.
-    """
+    """A queue of kills until flush() puts them on record. INVARIANT: add() never waits for the trail's disk:
+    the thread that kills also ends the mount if a kill does not help."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal: Final = journal

@@ -32,11 +32,8 @@ def take_short_turns() -> None:
 
 @contextlib.contextmanager
 def lasting_objects() -> Iterator[None]:
-    """Make a context for a thread that makes many objects that stay.
-
-    Garbage collection is off inside the context, because a collection keeps the interpreter lock until its
-    end. Later collections leave these objects out, except complete collections (garbage.py).
-    """
+    """Make a context for a thread that makes many objects that stay: without garbage collection, which would
+    keep the interpreter lock until its end. Only complete collections visit them later (garbage.py)."""
     with paused():
         yield
         gc.freeze()

@@ -142,15 +142,13 @@ class LockCircle:
 
     def writer(self) -> int | None:
         """Look once for the circle (the loop and an app's write wait for each other). Return the writer's
-        process id if the last LOOKS looks have all found a circle.
+        process id if the last LOOKS looks have found it.
 
-        The looks find a circle under two conditions. First, a thread (see _look) is blocked in the same call
-        at all these looks. Second, a thread of the writer waits for a page at all these looks. The kernel
-        does not show the lock that a thread waits for. A wait for a disk would also meet the first condition.
-        So no look finds a circle while the disk hangs. But a network store that hangs for so long counts as a
-        circle. Return None if there is no circle, if the kernel does not show stacks (CONFIG_STACKTRACE,
-        CAP_SYS_ADMIN, CAP_SYS_PTRACE), or if the process is outside the daemon's pid namespace.
-        """
+        A look finds it if a thread (_look) is blocked in the same call at all these looks, and a thread of
+        the writer waits for a page at all of them. The kernel does not show the lock, and a wait for a disk
+        looks alike: so not while the disk hangs, but a network store that hangs for so long counts. None also
+        if the kernel shows no stacks (CONFIG_STACKTRACE, CAP_SYS_ADMIN, CAP_SYS_PTRACE), or the process is
+        outside the daemon's pid namespace."""
         blocked = set() if self._disk.hangs() else set(self._look())
         still = blocked & self._blocked
         if not still:
@@ -173,8 +171,7 @@ class LockCircle:
                 self._resolve(self.writer())
 
     def _resolve(self, pid: int | None) -> None:
-        """End the circle that was found. pid: the process id of the writer to kill; None if there is no
-        circle."""
+        """End the circle. pid: the writer to kill; None: there is no circle."""
         if pid is None:
             self._killed.clear()
         elif pid not in self._killed and self._kill(pid, self._waited_s(pid)):
@@ -188,12 +185,9 @@ class LockCircle:
         return time.monotonic() - min(since_s)
 
     def _look(self) -> Iterator[str]:
-        """Yield the threads that answer requests and are blocked, each with its number of context switches.
-
-        This number does not change while a task is blocked in one call. The readers count, too: the loop may
-        wait for a reader, and if all of them are blocked, no thread reads requests. Any other thread counts
-        if its stack shows that it waits for the lock of a file (_LOCKS).
-        """
+        """Yield the threads that answer requests and are blocked, each with its number of context switches,
+        which stays while it is blocked in one call. Readers count, since the loop may wait for one; others if
+        their stack shows a wait for the lock of a file (_LOCKS)."""
         if self._loop is None:
             return
         for name in _names(self._loop.parent):
@@ -208,8 +202,8 @@ class LockCircle:
                 yield f"{name} {switches}"
 
     def _writers(self) -> Iterator[tuple[int, str]]:
-        """Yield the threads that wait for a page: process id, thread id. Yield UNKNOWN as the process id if
-        some processes are not looked at, since too many of them make the look wait."""
+        """Yield the threads that wait for a page: process id, thread id. UNKNOWN as the process id: some are
+        not looked at, since too many of them make the look wait."""
         until_s = time.monotonic() + MOST_S
         for pid in map(int, filter(str.isdecimal, _names(self._proc))):
             if bounded_reads.is_full() or time.monotonic() > until_s:

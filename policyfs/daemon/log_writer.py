@@ -24,13 +24,9 @@ def _tell_nobody(lines: int, reason: str) -> None:
 
 
 class LogWriter:
-    """A writer of lines to a descriptor. Lines that cannot be written are lost, and counted.
-
-    on_loss: a function that takes the number of lost lines and the reason. It is called when a line could be
-    written again. It may write a line itself.
-
-    structlog uses an object of this class as its logger: it calls the method with the name of the level.
-    """
+    """A writer of lines to a descriptor, as structlog's logger: called with the name of the level. Lines that
+    cannot be written are lost, and counted. on_loss: gets their number and the reason once a line could be
+    written again; it may write a line itself."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -42,11 +38,8 @@ class LogWriter:
         self.on_loss: Callable[[int, str], None] = _tell_nobody
 
     def write_on_thread(self) -> None:
-        """Write all later lines on a thread. Before this call, each line is written at once, or lost.
-
-        INVARIANT: the caller has given up its rights before, because each thread has rights of its own
-        (capabilities(7)).
-        """
+        """Write all later lines on a thread; before this call each is written at once, or lost. INVARIANT:
+        the caller has given up its rights, of which each thread has its own (capabilities(7))."""
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 

@@ -54,11 +54,9 @@ class Mountpoint:
         self, options: MountOptions, end: EndOfMount, log: Log, kills: Kills,
         *, read_only: bool, guard: Callable[[int], None], adopted: session.Device | None = None,
     ) -> None:  # fmt: skip
-        """Mount. Raise MountError if that fails. adopted: the mounted device of a daemon that has died.
-
-        guard: gives another process the control file (a descriptor) that ends the connection. That process
-        ends the connection when the daemon is killed, even if threads of the daemon wait for locks.
-        """
+        """Mount, or raise MountError. adopted: the mounted device of a daemon that has died. guard: gives
+        another process the descriptor that ends the connection if the daemon is killed, even if threads wait
+        for locks."""
         self._path = options.mountpoint
         self._end = end
         self._log = log
@@ -101,11 +99,8 @@ class Mountpoint:
 
     @property
     def _is_uncovered(self) -> bool:
-        """True if this daemon's mount is the topmost one at its mountpoint.
-
-        INVARIANT: the daemon unmounts only while this is True. umount2(2) removes the topmost mount, and this
-        may be a disk that an administrator has mounted there.
-        """
+        """True if this daemon's mount is the topmost at its mountpoint. INVARIANT: only then it unmounts:
+        umount2(2) removes the topmost mount, perhaps an administrator's disk."""
         there = self._table.at(self._path)
         return bool(there) and there[-1].device == self.device.conn_id
 
@@ -120,15 +115,14 @@ class Mountpoint:
         await trio.sleep(_LAST_MOUNT_S)  # an unmount of an unused mount ends the session at once
 
     def detached(self) -> MountEnd | None:
-        """Record that the mount is detached but still in use. Return the MountEnd. Call this after gone(). If
-        the session has ended, record nothing and return None."""
+        """Record that the mount is detached but in use, and return the MountEnd; None if the session has
+        ended. Call this after gone()."""
         if not session.is_connected(self.device):
             return None
         return self._end.by(MountEnd("outside", DETACHED))
 
     async def finish(self) -> None:
-        """Unmount and let the session end. A busy mount is detached, and the processes that use it are
-        logged."""
+        """Unmount and let the session end. A busy mount is detached, and its users are logged."""
         if not self._is_uncovered:
             if self.is_mounted:
                 self._log.warning(
@@ -155,23 +149,16 @@ class Mountpoint:
             self.leave()
 
     def leave(self) -> None:
-        """End the session now, even if a mount of it still exists somewhere.
-
-        INVARIANT: the connection is aborted, because no task answers requests from here on. Otherwise an app
-        would wait for an answer, and a thread of the daemon could wait for a lock that this app holds.
-        """
+        """End the session now, even if a mount of it still exists. INVARIANT: the connection is aborted: no
+        task answers any more, and a thread could wait for a lock of an app that waits for an answer."""
         pyfuse3.terminate()
         if self.readiness is not None:
             self.readiness.end()
         self.cut_off()
 
     def cut_off(self) -> None:
-        """Abort the connection, so that all waiting requests fail.
-
-        Otherwise an app that waits for an answer would hang. A notification of the daemon may wait in the
-        kernel for a lock that this app holds, and no signal ends such a wait. Then the daemon would hang,
-        too, and neither the app nor the connection would ever end.
-        """
+        """Abort the connection, so that all waiting requests fail. Otherwise a notification could wait in the
+        kernel, deaf to signals, for a lock of an app that waits for an answer: neither would ever end."""
         if session.is_connected(self.device):
             with contextlib.suppress(OSError, session.MountError):
                 files = self._control_files
@@ -180,11 +167,9 @@ class Mountpoint:
                     session.unmount(self._path, lazy=True, force=True)
 
     def _kill_writer(self, pid: int, waited_s: float) -> bool:
-        """Kill the process *pid*: the loop waits for its read or write. Not called on the loop's thread.
-
-        waited_s: the time for which this read or write was seen to wait, in seconds. Return False if the
-        process cannot be killed, or if it is the daemon itself.
-        """
+        """Kill the process for whose read or write the loop waits; called on another thread. waited_s: the
+        seconds for which it was seen to wait. Return False if it cannot be killed, or is the daemon
+        itself."""
         if pid in {os.getpid(), UNKNOWN}:
             return False
         try:
@@ -224,12 +209,8 @@ class Mountpoint:
         self._undo.close()
 
     async def _unmount(self) -> None:
-        """Unmount, and end the session. Raises MountError if the mount is busy.
-
-        The session ends by itself with its last mount. A site may have made binds of it (kernel/targets.py),
-        and a mount namespace that was created meanwhile (for a container) may have another mount of it. The
-        daemon cuts those off: all their requests fail.
-        """
+        """Unmount, and end the session. Raises MountError if the mount is busy. Mounts of it in other places
+        (kernel/targets.py) or mount namespaces, which would keep the session, are cut off."""
         await trio.to_thread.run_sync(session.unmount, self._path)
         if mounts_of_device(self.device.conn_id):
             self.leave()
@@ -261,8 +242,8 @@ class Mountpoint:
             os.close(abort_fd)
 
     def _open_control_files(self, *, of_app: bool) -> ControlFiles | None:
-        """Open the control files. Return None in a user namespace, where fusectl cannot be mounted. of_app:
-        True if the kernel gives them to an app."""
+        """Open the control files; None in a user namespace, where fusectl cannot be mounted. of_app: True if
+        an app gets them."""
         try:
             control_files = ControlFiles()
         except OSError as error:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from policyfs.fs.access.admission import Admitted
+from policyfs.fs.inodes.caller import Admitted
 from policyfs.fs.path_bounds import MAX_NODES
 from policyfs.journal.files.retention import Retention
 

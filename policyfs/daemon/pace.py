@@ -15,14 +15,13 @@ REST_S: Final = 5.0
 
 
 class Pace(trio.abc.Instrument):
-    """A schedule of the turns of periodic work. All tasks that use one pace have their turns at the same
-    times, so that the event loop wakes up only once for all of them.
+    """A schedule of the turns of periodic work: tasks that use one pace have theirs at the same times, so
+    that the event loop wakes up once for all.
 
-    A task whose work is done rests. INVARIANT: every wake-up of the event loop ends the rest, for example by
-    a request, a change of the store, or the result of a thread. So everything that happens on the event loop
-    is followed by a turn within 1.5 periods. The readers of the bridge answer opens without the event loop.
-    While tasks rest, the first event of such an open wakes the event loop (vectors.ring_early).
-    """
+    A task whose work is done rests. INVARIANT: every wake-up of the event loop ends the rest, so that all
+    that happens on it (a request, a change of the store, the result of a thread) is followed by a turn within
+    1.5 periods. The bridge's readers answer opens without it: while tasks rest, the first event of such an
+    open wakes it (vectors.ring_early)."""
 
     def __init__(self) -> None:
         self._due_s = 0.0  # of trio's clock: the next turn of all tasks, if it is in the future
@@ -30,9 +29,8 @@ class Pace(trio.abc.Instrument):
         self._woken: trio.Event | None = None  # while tasks rest
 
     async def next_turn(self, *, again: bool) -> None:
-        """Wait until the next turn. again: True if work is left that does not wake the event loop: then the
-        turn comes after half a period to one and a half periods. Else the task rests first, unless a turn is
-        due for other tasks."""
+        """Wait until the next turn. again: True if work is left that does not wake the event loop: then for
+        .5 to 1.5 periods. Else the task rests first, unless a turn is due for others."""
         if self._due_s <= trio.current_time():
             if again:
                 self._due_s = _after_a_period()

@@ -14,10 +14,12 @@ from policyfs.fs.inodes.handles import Handle, HandleTable
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.open_state import OpenState
 from policyfs.fs.inodes.pending_writes import Head
+from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.inodes.resolver import Resolver
 from policyfs.fs.saved.intents import Intent, Intents, Outcome
 from policyfs.fs.sharing.kernel_locks import KernelLocks
 from policyfs.fs.sharing.name_lock import NameLock
+from policyfs.store.facts import StoreFacts
 from policyfs.store.locking.latches import HeldFiles
 from policyfs.store.tree import Tree
 
@@ -30,7 +32,7 @@ class FsContext:
 
     held: marks of files with held bytes, for other daemons of the store. locks: limits waits under the
     kernel's locks. name_lock: keeps other daemons from changes of a name. intents: for a daemon after this
-    one."""
+    one. facts: the features of the store."""
 
     tree: Tree
     nodes: NodeTable
@@ -41,6 +43,8 @@ class FsContext:
     name_lock: NameLock
     locks: KernelLocks
     intents: Intents
+    replaced_files: ReplacedFiles
+    facts: StoreFacts
 
     def note_held(self, handle: Handle, state: OpenState) -> None:
         """Mark a file if it has held bytes, else remove its mark, and save these bytes for the next daemon.
@@ -93,6 +97,8 @@ class FsPart:
         self._locks = fs.locks
         self._intents = fs.intents
         self._held = fs.held
+        self._replaced_files = fs.replaced_files
+        self._remote = fs.facts.remote
         self._note_held = fs.note_held
 
     def _was_made(self, caller: Caller, call: Call, path: bytes, new_path: bytes = b"") -> Intent | None:

@@ -8,8 +8,7 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
 
-from policyfs.fs.access.ledger import Ledger
-from policyfs.fs.access.policy_record import PolicyRecord
+from policyfs.fs.access.ledger import Ledger, PolicyRecord
 from policyfs.fs.inodes.resolver import DirectoryMovedError
 from policyfs.kernel.bridge import KEPT_REQUEST, pyfuse3, raw_request
 from policyfs.kernel.operations import BugLog
@@ -59,7 +58,7 @@ def guarded(
     """Wrap a handler. A FUSEError passes, an OSError becomes its errno, any other exception and _OUR_FAULT
     become EIO, logged as a bug. After DirectoryMovedError a handler that changes nothing begins again.
 
-    Requests wait for the record of a new policy, then get EIO (policy_record.py). The reply waits for the
+    Requests wait for the record of a new policy, then get EIO (PolicyRecord). The reply waits for the
     handler's ledger (access/ledger.py): EIO if a record cannot be written. INVARIANT: every coroutine that
     pyfuse3 calls is wrapped: an exception but FUSEError would end the event loop, and the mount."""
 

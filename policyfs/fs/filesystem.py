@@ -28,7 +28,6 @@ from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
 from policyfs.fs.data.late_writes import LateWrites
 from policyfs.fs.data.locks import Locks
-from policyfs.fs.data.operations import DataOperations
 from policyfs.fs.data.ranges import Ranges
 from policyfs.fs.data.read import FileReader
 from policyfs.fs.data.sync import FileSync
@@ -48,14 +47,14 @@ from policyfs.fs.kernel_cache.announcements import Announcements
 from policyfs.fs.kernel_cache.attributes import Timeouts
 from policyfs.fs.kernel_cache.forgetting import KernelCache
 from policyfs.fs.kernel_cache.invalidation import Invalidation
+from policyfs.fs.kernel_cache.name_expiry import StayingNames
 from policyfs.fs.kernel_cache.pruning import Pruning
 from policyfs.fs.kernel_cache.repeats import Repeats
-from policyfs.fs.kernel_cache.staying_names import StayingNames
 from policyfs.fs.namespace.create import Creator
 from policyfs.fs.namespace.entries import Entries
 from policyfs.fs.namespace.link import Linker
 from policyfs.fs.namespace.lookup import Lookup
-from policyfs.fs.namespace.operations import NameOperations
+from policyfs.fs.namespace.operations import DataOperations, NameOperations
 from policyfs.fs.namespace.readdir import DirectoryListings
 from policyfs.fs.namespace.recovery import Recovery
 from policyfs.fs.namespace.rename import Renamer
@@ -63,14 +62,12 @@ from policyfs.fs.namespace.restoration import Restoration, RestoredBytes
 from policyfs.fs.namespace.setattr import AttributeSetter
 from policyfs.fs.namespace.setid import SetIdBits
 from policyfs.fs.namespace.unlink import Remover
-from policyfs.fs.namespace.xattr import ExtendedAttributes
-from policyfs.fs.namespace.xattr_bans import AttributeBans
-from policyfs.fs.opening.backing_file import BackingFiles
+from policyfs.fs.namespace.xattr import AttributeBans, ExtendedAttributes
 from policyfs.fs.opening.bridge_handles import BridgeHandles
 from policyfs.fs.opening.byte_paths import LeasedPath, LivePath, PathServer, RawPath
 from policyfs.fs.opening.copy_path import CopyPath
 from policyfs.fs.opening.lifecycle import Lifecycle
-from policyfs.fs.opening.open_files import OpenFiles
+from policyfs.fs.opening.open_files import BackingFiles, OpenFiles
 from policyfs.fs.opening.opener import Opener
 from policyfs.fs.opening.passthrough import Passthrough
 from policyfs.fs.opening.preconditions import Preconditions
@@ -183,7 +180,10 @@ class FileSystem:
         names = self._undo.enter_context(contextlib.closing(Latches(settings.latches + ".names")))
         name_lock = NameLock(names, self.kernel_locks)
         intents = Intents(current_ledger)
-        return FsContext(tree, nodes, handles, resolver, gate, held, name_lock, self.kernel_locks, intents)
+        return FsContext(
+            tree, nodes, handles, resolver, gate, held, name_lock, self.kernel_locks, intents,
+            self._replaced_files, self._base.facts,
+        )  # fmt: skip
 
     def _opening(self, fs: FsContext, plans: PlanFinder, keeper: LeaseKeeper | None) -> _Opening:
         settings, base, facts, cache = self._settings, self._base, self._base.facts, self.kernel_cache
@@ -211,23 +211,22 @@ class FileSystem:
             fs, kinds=base.sniffer, plans=plans, change_lock=change_lock, rejections=rejections,
             quarantine=self.quarantine, shares_blocks=facts.reflink,
         )  # fmt: skip
-        preconditions = Preconditions(fs, views=views, replaced_files=self._replaced_files, keeper=keeper)
+        preconditions = Preconditions(fs, views=views, keeper=keeper)
         withheld_names = WithheldNames(fs.nodes, cache.forget_names, cache.forget_names_now)
         lifecycle = Lifecycle(
             fs, passthrough=passthrough, leased=leased, drafts=drafts, withheld_names=withheld_names,
             forget_now=cache.forget_attributes_now, forget_soon=cache.forget_attributes, keeper=keeper,
-            remote=facts.remote,
         )  # fmt: skip
         paths = self._byte_paths(fs, redactor, preconditions, lifecycle)
-        backing_files = BackingFiles(fs, replaced_files=self._replaced_files, remote=facts.remote)
+        backing_files = BackingFiles(fs)
         write_access = WriteAccess(
-            fs, views=views, leased=leased, change_lock=change_lock, drafts=drafts, remote=facts.remote,
-            replaced_files=self._replaced_files, forget_names=cache.forget_names, is_over=cache.is_over,
+            fs, views=views, leased=leased, change_lock=change_lock, drafts=drafts,
+            forget_names=cache.forget_names, is_over=cache.is_over,
         )  # fmt: skip
         repeats, bridged = self._bridge_answers(fs, views, passthrough, lifecycle, redactor)
         self.opener = Opener(
             fs, paths=paths, preconditions=preconditions, lifecycle=lifecycle, backing_files=backing_files,
-            write_access=write_access, replaced_files=self._replaced_files, bridge_handles=bridged,
+            write_access=write_access, bridge_handles=bridged,
         )  # fmt: skip
         self.raw_directories.has_second_try = self.opener.second_tries.is_any_of
         self.stale_handles = StaleHandles(fs)
@@ -246,10 +245,10 @@ class FileSystem:
         # Without xattrs the answer is ENOSYS, and the kernel asks no more.
         vectors.no_capabilities(self._settings.xattrs and self._settings.admitted is None)
         repeats = Repeats(fs, views, self.timeouts)
-        bridged = BridgeHandles(fs, lifecycle, passthrough, repeats, self._replaced_files, redactor)
+        bridged = BridgeHandles(fs, lifecycle, passthrough, repeats, redactor)
         self.bridge_handles, self.copies.on_shortage = bridged, bridged.spare_copies
         self.raw_directories = RawDirectories(
-            fs, views, self.timeouts, passthrough, self._replaced_files, bridged,
+            fs, views, self.timeouts, passthrough, bridged,
             changes=facts.trusted_xattr and not facts.checks_callers
             and self._settings.announced_to is None and not self._settings.read_only,
             xattrs=self._settings.xattrs,
@@ -282,7 +281,6 @@ class FileSystem:
         sync = FileSync(
             fs, guard=guard, head_checked=head_checked, draft=draft, checker=opening.checker,
             withheld_names=opening.withheld_names, open_files=files, forget_entries=cache.forget_entries,
-            remote=facts.remote,
         )  # fmt: skip
         self.late_writes = LateWrites(sync.settle_late)
         writer = FileWriter(
@@ -298,11 +296,11 @@ class FileSystem:
         opener, open_files = self.opener, opening.open_files
         change_lock, withheld_names = opening.change_lock, opening.withheld_names
         entries = Entries(
-            fs, open_files=open_files, replaced_files=self._replaced_files, passthrough=self.passthrough,
+            fs, open_files=open_files, passthrough=self.passthrough,
             withheld_names=withheld_names,
         )  # fmt: skip
         self.lookup = lookup = Lookup(
-            fs, views=opening.views, timeouts=self.timeouts, replaced_files=self._replaced_files,
+            fs, views=opening.views, timeouts=self.timeouts,
             withheld_names=withheld_names, modes=self.modes, absent_names=self.kernel_cache.absent_names,
             repeats=opening.repeats,
         )  # fmt: skip
@@ -328,7 +326,7 @@ class FileSystem:
                 fs, entries=entries, lookup=lookup, open_files=open_files, change_lock=change_lock,
                 withheld_names=withheld_names,
             ),
-            remover=Remover(fs, entries=entries, open_files=open_files, remote=self._base.facts.remote),
+            remover=Remover(fs, entries=entries, open_files=open_files),
             renamer=Renamer(
                 fs, entries=entries, open_files=open_files, sync=data.sync, moved_files=moved_files,
                 timeouts=self.timeouts, change_lock=change_lock,

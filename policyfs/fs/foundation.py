@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from policyfs.content.disk_cache import Remembered
 from policyfs.content.sniffer import Sniffer
-from policyfs.fs.access.admission import Admitted
+from policyfs.fs.inodes.caller import Admitted
 from policyfs.fs.path_bounds import MAX_NODES
 from policyfs.journal.writing.journal import Journal
 from policyfs.store.facts import StoreFacts

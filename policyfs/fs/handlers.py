@@ -19,13 +19,12 @@ from policyfs.content.workers import announcer
 from policyfs.domain import FileType
 from policyfs.fs.context import FsContext
 from policyfs.fs.data.locks import Locks
-from policyfs.fs.data.operations import DataOperations
 from policyfs.fs.error_boundary import guarded
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.kernel_cache.announcements import PHANTOM_HANDLE, Announcements
-from policyfs.fs.namespace.operations import NameOperations
+from policyfs.fs.namespace.operations import DataOperations, NameOperations
 from policyfs.fs.namespace.setattr import Change
 from policyfs.fs.opening.opener import Opener
 from policyfs.fs.sharing.kernel_locks import locked

@@ -13,10 +13,9 @@ from functools import partial
 from typing import Final
 
 from policyfs.fs.context import FsContext, FsPart
-from policyfs.fs.data.operations import DataOperations
 from policyfs.fs.error_boundary import guarded, guarded_now
 from policyfs.fs.inodes.node import Node
-from policyfs.fs.namespace.operations import NameOperations
+from policyfs.fs.namespace.operations import DataOperations, NameOperations
 from policyfs.fs.sharing.kernel_locks import locked
 from policyfs.fs.sharing.shares import Turns
 from policyfs.kernel import requests, vectors

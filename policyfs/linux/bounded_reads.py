@@ -22,13 +22,11 @@ _under_way: set[int] = set()
 
 
 def each(pid: int, read: Callable[[], Iterable[T]]) -> Iterator[T]:
-    """Yield the results of *read*, until the next result takes longer than WAIT_S. *read* runs on a thread of
-    its own, and goes on there.
+    """Yield the results of *read*, which runs on a thread of its own and goes on there, until the next one
+    takes longer than WAIT_S, or OSError. pid: the process whose files it reads.
 
-    pid: the process whose files *read* reads. If an earlier read of this process still hangs, if reads of
-    MOST processes hang, or if no thread can be started, yield nothing. If *read* raises OSError, the results
-    end. INVARIANT: one thread of the daemon calls this function, and consumes each iterator to its end.
-    """
+    Nothing if an earlier read of this process, or reads of MOST processes, still hang, or no thread starts.
+    INVARIANT: one thread of the daemon calls this, and consumes each iterator to its end."""
     if pid in _under_way or is_full():
         return
     results: SimpleQueue[tuple[T, ...]] = SimpleQueue()

@@ -57,10 +57,8 @@ def clean_environment() -> dict[str, str]:
 
 
 def own_program() -> str:
-    """Return the path of this installation's `policyfs`. systemd finds bare names in few directories only.
-
-    If a link in PATH leads there, return the link: an upgrade may move the installation, but keeps the link.
-    """
+    """Return the path of this installation's `policyfs`, or of the link in PATH that leads there: it outlives
+    an upgrade. systemd finds bare names in few directories only."""
     beside = os.path.join(os.path.dirname(sys.executable), "policyfs")
     known = program("policyfs")
     if known is not None and (not os.path.exists(beside) or os.path.samefile(known, beside)):

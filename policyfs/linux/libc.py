@@ -240,13 +240,12 @@ def is_fuse(fd: int) -> bool:
 
 
 def handle_and_mount(fd: int) -> tuple[bytes, int]:
-    """Return the file handle of the object behind *fd* (also O_PATH), and the id of the mount that *fd* is
-    on, as name_to_handle_at(2) gives them.
+    """Return the file handle of the object behind *fd* (also O_PATH), and the id of its mount
+    (name_to_handle_at(2)).
 
-    The handle is its type (int32), then its opaque bytes. A handle is unique within one file system. It is
-    valid as long as the inode exists. No later inode gets the same handle. If the file system cannot open
-    files by handle, the handle only identifies the inode (AT_HANDLE_FID, Linux 6.5).
-    """
+    The handle is its type (int32), then its opaque bytes: unique within a file system, valid as long as the
+    inode, and never of a later one. If the file system cannot open by handle, it only identifies the inode
+    (AT_HANDLE_FID, Linux 6.5)."""
     mount_id = ctypes.c_int()
     for flags in (AT_EMPTY_PATH, AT_EMPTY_PATH | _AT_HANDLE_FID):
         handle = _FileHandle(_MAX_HANDLE)
@@ -361,12 +360,10 @@ NOBODY: Final = 65534
 
 
 class NoReserve:
-    """A context in which this thread uses no blocks reserved for root: ``with NoReserve(): os.pwrite(...)``.
-
-    ext4, f2fs and ubifs reserve blocks for root. These file systems look at the fsuid of the thread that
-    writes, or that registered the backing file (fs/ext4/balloc.c, ext4_has_free_clusters). This class
-    restores the capabilities that setfsuid(2) removes. INVARIANT: no ``await`` inside, and nothing is created
-    inside. After keep_user() it does nothing."""
+    """A context in which this thread uses no blocks reserved for root: ext4, f2fs and ubifs look at the fsuid
+    of the thread that writes, or registered the backing file (fs/ext4/balloc.c, ext4_has_free_clusters). It
+    restores the capabilities that setfsuid(2) removes. INVARIANT: no ``await`` inside, and nothing is
+    created. After keep_user() it does nothing."""
 
     __slots__ = ("_old_uid",)
 

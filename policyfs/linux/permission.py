@@ -16,11 +16,9 @@ _AT_EACCESS: Final = 0x200
 
 
 def first_refusal(uid: int, gid: int, groups: Sequence[int], wanted: Sequence[tuple[int, int]]) -> int | None:
-    """Return the index of the first object to which a user lacks access, or None if the user has all access.
-
-    wanted: descriptors (O_PATH is enough), each with R_OK, W_OK, X_OK or a sum of these. Needs root. Raises
-    PermissionError if the child process cannot become the user.
-    """
+    """Return the index of the first object to which a user lacks access, or None. wanted: descriptors (O_PATH
+    is enough), each with a sum of R_OK, W_OK and X_OK. Needs root. Raises PermissionError if the child cannot
+    become the user."""
 
     def refused() -> bytes:
         become(uid, gid, groups)

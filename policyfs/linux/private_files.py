@@ -49,11 +49,8 @@ def check_private(fd: int, path: str) -> None:
 
 
 def append_lines(path: str, data: bytes) -> None:
-    """Append whole lines to a file that only its owner can read, and sync it. Raises OSError.
-
-    The lines begin at a new line. If the disk is full, the written part is taken back, unless another program
-    has appended lines.
-    """
+    """Append whole lines to a file that only its owner can read, at a new line, and sync it. If the disk is
+    full, the written part is taken back, unless another program has appended lines. Raises OSError."""
     fd = os.open(path, _APPEND, 0o600)
     try:
         check_private(fd, path)

@@ -45,11 +45,8 @@ def go_first() -> int:
 
 
 def weigh_own_session(nice: int) -> None:
-    """Set the nice value of this process's session if this process leads it.
-
-    Otherwise a shell would get more of the processors, too. Where the kernel shares the processors between
-    sessions (sched(7), autogroup), a process's own nice value counts only within its session.
-    """
+    """Set the nice value of this process's session if it leads it (else a shell would gain, too): where the
+    kernel shares processors between sessions (sched(7), autogroup), a process's own counts only within."""
     if os.getsid(0) == os.getpid():
         with contextlib.suppress(OSError), open("/proc/self/autogroup", "wb", buffering=0) as weight:
             weight.write(b"%d" % nice)

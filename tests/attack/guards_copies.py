@@ -10,7 +10,7 @@ import trio
 import policyfs.fs.redacted.leased as leased_module
 import policyfs.store.tree as tree_module
 from policyfs.domain import NO_RANGES
-from policyfs.fs.inodes.leased_bytes import LeasedBytes
+from policyfs.fs.inodes.open_state import LeasedBytes
 from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.fs.redacted.copies import Redactor
 from policyfs.fs.redacted.leased import LeasedFiles

@@ -16,14 +16,14 @@ import policyfs.store.tree as tree_module
 import policyfs.trail.lines.table as table_module
 import policyfs.trail.text.render as render_module
 from policyfs.domain import Decision
-from policyfs.fs.access import name_verdicts
+from policyfs.fs.access import path_answers
 from policyfs.fs.access.gate import Gate
 from policyfs.fs.access.path_answers import Unseen
 from policyfs.fs.access.shown_modes import ShownModes
+from policyfs.fs.inodes.handles import SharedDescriptors
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.resolver import Resolver
-from policyfs.fs.inodes.shared_descriptors import SharedDescriptors
 from policyfs.fs.kernel_cache.attributes import LONG_S, Timeouts
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.namespace.snapshots import Snapshots
@@ -101,7 +101,7 @@ def rights_stay() -> None:
 def specials_shown() -> None:
     """Fifos, sockets and devices of the store are listed like files."""
     put(Gate, "shows", lambda self, who, state, ftype, parent: True)
-    put(name_verdicts, "_SPECIAL", 0)
+    put(path_answers, "_SPECIAL", 0)
 
 
 def moves_not_compared() -> None:

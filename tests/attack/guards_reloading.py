@@ -9,13 +9,11 @@ import trio
 
 from policyfs.daemon.high_water import HighWaterMark
 from policyfs.fs.access.gate import Gate
-from policyfs.fs.access.policy_record import PolicyRecord
+from policyfs.fs.access.ledger import PolicyRecord
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.kernel_cache.forgetting import KernelCache
-from policyfs.fs.kernel_cache.listed_names import ListedNames
-from policyfs.fs.kernel_cache.name_expiry import NameExpiry
-from policyfs.fs.kernel_cache.staying_names import StayingNames
+from policyfs.fs.kernel_cache.name_expiry import ListedNames, NameExpiry, StayingNames
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.namespace.readdir import DirectoryListings
 from policyfs.kernel.bridge import FH_CACHE_DIR, FH_KEEP_CACHE

@@ -17,8 +17,8 @@ from policyfs.fs.inodes.node import BytePath
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.opening.request import OpenContext
 from policyfs.fs.redacted.copies import Redactor
-from policyfs.fs.redacted.copy_keys import CopyKey
 from policyfs.fs.redacted.plans import Proof
+from policyfs.fs.redacted.results import CopyKey
 from policyfs.linux.statx import Stat
 from policyfs.store import frozen
 from policyfs.store.locking.leases import Lease

@@ -9,7 +9,7 @@ import policyfs.policy.rules.profile as profile_module
 from policyfs.domain import Op
 from policyfs.fs.checked.moved_file import Named, Settled
 from policyfs.fs.namespace.rename import Renamer
-from policyfs.fs.namespace.xattr_bans import AttributeBans
+from policyfs.fs.namespace.xattr import AttributeBans
 from policyfs.policy.decide import Engine
 from policyfs.policy.rules.profile import Profile
 from tests.attack.guards import put

@@ -20,8 +20,8 @@ from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.checked.head_writes import Checker
 from policyfs.fs.data.write_paths import DirectWrites
 from policyfs.fs.namespace import rename
-from policyfs.fs.opening.backing_file import BackingFiles
 from policyfs.fs.opening.lifecycle import Lifecycle
+from policyfs.fs.opening.open_files import BackingFiles
 from policyfs.fs.opening.opener import Opener
 from policyfs.fs.opening.request import OpenContext
 from policyfs.fs.sharing import kernel_locks

@@ -306,7 +306,7 @@ def answered_late(mounts: Mounts, furnished: Path, stops: str, *more: str) -> st
 def test_an_answer_of_the_old_policy_brings_no_name_back(mounts: Mounts, furnished: Path) -> None:
     """Attack B4.6: Bring back a name that a reload hid, by an answer of the old policy that the kernel uses
     late
-    Guard: policyfs/fs/kernel_cache/staying_names.py::StayingNames.stays
+    Guard: policyfs/fs/kernel_cache/name_expiry.py::StayingNames.stays
     Also: tests/unit/test_fs_kernel_cache_name_expiry.py
     Without: ::test_it_does_where_the_kernel_forgets_no_name
     """
@@ -326,7 +326,7 @@ def test_a_listing_of_the_old_policy_brings_no_name_back(mounts: Mounts, furnish
     Attack B4.7: The same by a listing that arrives after the reload, on a mount that drops all names at
     once
     Guard: policyfs/fs/kernel_cache/name_expiry.py::NameExpiry.expire_at_once,
-    policyfs/fs/kernel_cache/listed_names.py::ListedNames.add
+    policyfs/fs/kernel_cache/name_expiry.py::ListedNames.add
     Without: ::test_it_does_where_the_kernel_forgets_names_in_use_only
     """
     assert answered_late(mounts, furnished, *BY_EPOCH) == "ENOENT"
@@ -377,7 +377,7 @@ def test_it_is_where_the_kernel_may_use_what_it_has(without, furnished: Path) ->
 def test_no_cache_leads_round_a_new_policy(mounts: Mounts, furnished: Path, options) -> None:
     """Attack B4.11: Use the kernel's caches for access that a reload took away
     Guard: policyfs/fs/kernel_cache/name_expiry.py::NameExpiry.expire,
-    policyfs/fs/kernel_cache/absent_names.py::AbsentNames.add
+    policyfs/fs/kernel_cache/name_expiry.py::AbsentNames.add
     Also: tests/mount/test_reload.py::test_what_is_forbidden_now_is_gone_at_once,
     tests/mount/test_reload.py::test_negative_answers_are_forgotten_too
     Without: ::test_it_is_where_a_reload_drops_nothing

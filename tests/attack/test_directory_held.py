@@ -189,7 +189,7 @@ def test_an_exception_ends_while_a_reload_waits_for_a_held_directory(store_on, m
     Attack D1.4: Use what a policy allows after its end or before its record: hold a directory's lock,
     open many files, or let the trail's disk hang while the policy changes
     Guard: policyfs/daemon/policies/reload.py::Reload.end_exceptions,
-    policyfs/fs/access/policy_record.py::PolicyRecord.wait
+    policyfs/fs/access/ledger.py::PolicyRecord.wait
     Also:
     tests/faults/test_hanging_policy.py::test_a_reload_that_cannot_be_recorded_opens_nothing_and_closes_what_it_closes
     Without: tests/faults/test_hanging_policy.py::test_it_opens_where_an_unrecorded_policy_counts

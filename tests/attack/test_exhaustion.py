@@ -157,7 +157,7 @@ def test_who_takes_all_leaves_as_much_for_others(mounts: Mounts, furnished: Path
     """Attack B6.2: Use up descriptors or handles: as a writer, by unlinking open files (also opened twice),
     by drafts, reads under leases, or long listings that stay open
     Guard: policyfs/fs/sharing/shares.py::Shares.check,
-    policyfs/fs/inodes/shared_descriptors.py::SharedDescriptors.take
+    policyfs/fs/inodes/handles.py::SharedDescriptors.take
     Also:
     tests/unit/test_fs_sharing_shares.py::test_listings_that_one_app_keeps_open_leave_room_for_another,
     tests/unit/test_fs_namespace_readdir.py::test_listings_count_in_the_share_of_their_app_while_they_are_taken
@@ -247,7 +247,7 @@ def common(furnished: Path) -> Path:
 def test_who_keeps_open_what_others_write_pays_for_their_drafts(mounts: Mounts, common: Path, greedy) -> None:
     """Attack B6.3: Keep open all files that another app writes, so that their drafts use up that app's
     share of descriptors
-    Guard: policyfs/fs/inodes/shared_descriptors.py::SharedDescriptors.hand_on
+    Guard: policyfs/fs/inodes/handles.py::SharedDescriptors.hand_on
     Without: ::test_the_writer_pays_where_drafts_count_for_who_began_them
     """
     mount = mounts.prepare(DRAFTS + COMMON, common)

@@ -28,7 +28,7 @@ rules:
 SEEN: Final = 30
 HIDDEN: Final = [f"hidden-{sort}{number}" for number in range(SEEN) for sort in ("", "dir-")]
 BY_NAME: Final = POLICY.replace('"/*/hidden*/***"', str([f"/*/{name}" for name in HIDDEN]))
-"""The same without a pattern: the daemon decides on the other names at once (fs/access/name_verdicts.py)."""
+"""The same without a pattern: the daemon decides on the other names at once (fs/access/path_answers.py)."""
 
 
 ALLOW: Final = POLICY[POLICY.index("  - {id: all") :]

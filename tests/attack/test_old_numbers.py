@@ -80,7 +80,7 @@ def test_an_old_number_leads_to_no_new_file(mounts: Mounts, numbered: Path) -> N
     Attack B8.1: Keep a file or directory open with O_PATH until a forbidden file has its inode number,
     or another file has its name
     Guard: policyfs/fs/inodes/node_table.py::NodeTable.is_same,
-    policyfs/fs/opening/backing_file.py::BackingFiles.open_named
+    policyfs/fs/opening/open_files.py::BackingFiles.open_named
     Also: ::test_a_name_that_another_file_has_now_is_not_the_file
     Without: ::test_the_closed_file_is_read_where_the_first_name_decides
     """

@@ -92,7 +92,7 @@ def test_a_file_that_was_moved_away_is_not_opened_by_its_old_path(
 ) -> None:
     """Attack B10.4: Open a file again by /proc/self/fd, after it was moved to a closed path: by another
     mount, the store, or link and unlink
-    Guard: policyfs/fs/opening/backing_file.py::BackingFiles.reopen_unlinked
+    Guard: policyfs/fs/opening/open_files.py::BackingFiles.reopen_unlinked
     Without: ::test_it_is_where_it_counts_as_unlinked
     """
     assert _moved(mounts, empty_store, by) == ("ESTALE", False)

@@ -224,7 +224,7 @@ def test_no_way_leads_past_a_requirement(kind: str, mounts: Mounts, empty_store:
     Without: ::test_each_way_is_open_where_its_guard_is_gone
 
     Attack C1.15: Put forbidden data into an extended attribute, set after the move or before it
-    Guard: policyfs/fs/namespace/xattr_bans.py::AttributeBans.check,
+    Guard: policyfs/fs/namespace/xattr.py::AttributeBans.check,
     policyfs/fs/checked/moved_file.py::Settled.holds
     Without: ::test_each_way_is_open_where_its_guard_is_gone
     """

@@ -82,7 +82,7 @@ def test_what_a_worker_saw_of_one_app_is_not_shown_to_another(
     Guard: policyfs/content/workers/pool.py::Pool.take
 
     Attack F1.3: The same by remembered results: for other apps, for other mounts, and after a restart
-    Guard: policyfs/fs/redacted/copy_keys.py::CopyKey.of,
+    Guard: policyfs/fs/redacted/results.py::CopyKey.of,
     policyfs/content/disk_cache.py::Remembered.plan, policyfs/fs/access/views.py::Views.whose
     """
     store = store_on("ext4")

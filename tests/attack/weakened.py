@@ -30,7 +30,7 @@ from policyfs.fs.inodes.resolver import Resolver
 from policyfs.fs.namespace.link import Linker
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.namespace.rename import Renamer
-from policyfs.fs.opening.backing_file import BackingFiles
+from policyfs.fs.opening.open_files import BackingFiles
 from policyfs.fs.opening.preconditions import Preconditions
 from policyfs.fs.sharing.pauses import Pauses
 from policyfs.policy.decide import Engine

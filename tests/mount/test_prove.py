@@ -83,7 +83,7 @@ def test_a_sound_mount_is_proved_and_the_store_is_as_before(
 ) -> None:
     """Attack F3.6: Use a daemon that enforces less than the policy says, through a bug, an upgrade or an
     odd kernel. (Only `policyfs prove` finds it; a start does not)
-    Guard: policyfs/cli/prove/canary_answers.py::wrong_with
+    Guard: policyfs/cli/prove/prover.py::wrong_with
     Without: tests/attack/test_unproved.py::test_a_canary_finds_a_program_without_a_guard,
     tests/attack/test_unproved.py::test_a_canary_finds_a_daemon_without_a_guard,
     tests/attack/test_unproved.py::test_a_canary_finds_an_app_mount_that_admits_everybody

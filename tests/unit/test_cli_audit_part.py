@@ -12,7 +12,7 @@ from typing import cast
 
 import pytest
 
-from policyfs.cli.audit.part import PolicySight
+from policyfs.cli.audit.export import PolicySight
 from policyfs.cli.audit.policies import KeptPolicies
 from policyfs.cli.main import build_parser
 from policyfs.domain import Audit

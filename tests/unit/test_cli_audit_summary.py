@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
 
+import policyfs.cli.audit.summary as summary_module
+from policyfs.cli.audit.summary import StoredGroups
 from policyfs.domain import Audit
 from policyfs.errors import UsageError
 from policyfs.trail.chain.restarts import KILLED, UNENDED
+from policyfs.trail.query.summary import Groups
 from tests.support.mount.audited import DAY_NS, Cli, kill_copy, recorded
 from tests.support.mount.trail import MOUNT_ID, START_NS, Clock, a_denial, a_journal, an_event, read_all
 
@@ -153,3 +157,20 @@ def test_a_gap_is_told_in_the_time_of_its_lost_events(cli: Cli) -> None:
         assert (summary["dropped"], summary["refused"]) == (dropped, dropped // 37), since
         cli("search", f"since:{since} until:{until}", code=1)
         assert ("37 events dropped" in cli.err) is bool(dropped)
+
+
+def test_stored_counts_are_as_those_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summary_module, "_IN_MEMORY", 50)
+    rng, stored, kept = random.Random(7), StoredGroups(2), Groups()
+    names = [*map(str, range(20)), "\ud800", "ä", "\U0001f600", ""]
+    for number in range(3000):
+        key = rng.choice(names), rng.choice(names)
+        decision = rng.choice(("allow", "deny", "would_deny"))
+        stored.add(key, decision, number)
+        kept.add(key, decision, number)
+        if number % 500 == 0:
+            assert (key in stored) and ("x", key[1]) not in stored
+    assert stored.decisions() == kept.decisions()
+    assert len(stored._counts) < 50
+    for _ in range(2):
+        assert list(stored) == list(kept)

@@ -6,9 +6,9 @@ import errno
 
 import pytest
 
-from policyfs.cli.prove.canary_answers import not_passed, wrong_with
 from policyfs.cli.prove.canary_photo import SECRETS, photo
 from policyfs.cli.prove.canary_requests import Answer
+from policyfs.cli.prove.prover import not_passed, wrong_with
 from policyfs.domain import Op
 from policyfs.policy.analysis.canaries import Canary, Sort
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.daemon.options import MountOptions
-from policyfs.fs.access.admission import Admitted
+from policyfs.fs.inodes.caller import Admitted
 from policyfs.journal.files.retention import Retention
 
 

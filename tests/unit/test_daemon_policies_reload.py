@@ -14,13 +14,13 @@ import trio
 import trio.testing
 
 from policyfs.daemon.daemon import Daemon
+from policyfs.daemon.duties import kept
 from policyfs.daemon.end import EndOfMount, MountEnd
 from policyfs.daemon.log import Notice
 from policyfs.daemon.policies import reload as reload_module
 from policyfs.daemon.policies.reload import Reload
-from policyfs.daemon.supervise import kept
 from policyfs.errors import PolicyfsError, UsageError
-from policyfs.fs.access.policy_record import PolicyRecord
+from policyfs.fs.access.ledger import PolicyRecord
 from policyfs.policy.decide import Engine, as_of, compile_policy
 from policyfs.policy.exceptions import ended
 from policyfs.policy.model import Policy

@@ -18,7 +18,7 @@ from policyfs import formats
 from policyfs.cli.audit.query import open_trail
 from policyfs.domain import Audit
 from policyfs.formats import Format
-from policyfs.fs.access.admission import Admitted
+from policyfs.fs.inodes.caller import Admitted
 from policyfs.fs.inodes.open_state import Mode
 from policyfs.kernel.operations import Request
 from policyfs.kernel.protocol import Opcode

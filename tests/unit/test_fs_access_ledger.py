@@ -5,18 +5,18 @@ from __future__ import annotations
 import errno
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import pytest
 import trio
 import trio.testing
+from trio.testing import MockClock
 
 from policyfs.domain import Audit, Decision, Principal
 from policyfs.fs.access.audit import Call, Recorder
-from policyfs.fs.access.ledger import Ledger, current, paced, recorded_first
-from policyfs.fs.access.policy_record import PolicyRecord
+from policyfs.fs.access.ledger import Ledger, PolicyRecord, current, paced, recorded_first
 from policyfs.fs.error_boundary import guarded
 from policyfs.fs.inodes.caller import Caller
 from policyfs.journal.writing.committer import Committer
@@ -257,3 +257,66 @@ async def test_a_ledger_that_is_closed_is_nobodys() -> None:
             await trio.testing.wait_all_tasks_blocked()
         go_on.set()
     assert found == [own, None]
+
+
+class Handlers:
+    """Two handlers: one that decides, one that does not."""
+
+    def __init__(self, record: PolicyRecord) -> None:
+        self.bugs = self.policy_record = record
+
+    @guarded
+    async def lookup(self) -> str:
+        return "found"
+
+    @guarded
+    async def release(self) -> str:
+        return "released"
+
+
+def run(main: Callable[[], object]) -> None:
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+def test_nobody_waits_while_the_policy_is_on_record() -> None:
+    async def main() -> None:
+        record = PolicyRecord(trio.current_time)
+        assert not record.is_missing
+        assert await Handlers(record).lookup() == "found"
+        assert trio.current_time() == 0
+
+    run(main)
+
+
+def test_requests_wait_for_the_record_but_not_long() -> None:
+    async def main() -> None:
+        record, written = PolicyRecord(trio.current_time), trio.Event()
+        handlers = Handlers(record)
+        record.expect(written)
+        assert await handlers.release() == "released"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(handlers.lookup)
+            await trio.sleep(2)  # the disk is busy
+            written.set()
+        assert trio.current_time() == pytest.approx(2)
+        record.expect(trio.Event())
+        for _ in range(3):  # only the first one waits
+            with pytest.raises(pyfuse3.FUSEError) as refused:
+                await handlers.lookup()
+            assert refused.value.errno == errno.EIO
+        assert trio.current_time() == pytest.approx(5)
+
+    run(main)
+
+
+def test_the_record_of_an_earlier_policy_is_not_that_of_the_next() -> None:
+    async def main() -> None:
+        record, first, second = PolicyRecord(trio.current_time), trio.Event(), trio.Event()
+        record.expect(first)
+        record.expect(second)
+        first.set()
+        assert record.is_missing
+        second.set()
+        await record.wait()
+
+    run(main)

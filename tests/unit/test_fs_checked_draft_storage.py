@@ -15,8 +15,7 @@ from policyfs.domain import Decision
 from policyfs.fs.checked import draft_storage
 from policyfs.fs.checked.draft_storage import copy_cut
 from policyfs.fs.inodes.handles import Handle, open_state
-from policyfs.fs.inodes.kept_bytes import KeptBytes
-from policyfs.fs.inodes.pending_writes import Draft
+from policyfs.fs.inodes.pending_writes import Draft, KeptBytes
 from policyfs.linux.statx import fstatx
 from policyfs.store import ranges
 from tests.support.models.policies import engine_of

@@ -16,7 +16,7 @@ import trio
 import trio.testing
 
 from policyfs.errors import PolicyfsError
-from policyfs.fs.access.policy_record import PolicyRecord
+from policyfs.fs.access.ledger import PolicyRecord
 from policyfs.fs.data.locks import Locks
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import BytePath, StaleNodeError

@@ -7,8 +7,7 @@ import os
 
 import pytest
 
-from policyfs.fs.access.ledger import current
-from policyfs.fs.access.policy_record import PolicyRecord
+from policyfs.fs.access.ledger import PolicyRecord, current
 from policyfs.fs.error_boundary import guarded, guarded_now
 from policyfs.fs.inodes.resolver import DirectoryMovedError
 from policyfs.kernel.bridge import pyfuse3

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from typing import cast
 
 import pytest
 
 from policyfs.domain import RAW_VIEW, FileType, Principal
 from policyfs.fs.inodes import handles as handles_module
 from policyfs.fs.inodes.caller import Caller
-from policyfs.fs.inodes.handles import Handle, HandleTable
+from policyfs.fs.inodes.handles import Handle, HandleTable, SharedDescriptors
 from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.inodes.placement import Placement
+from policyfs.fs.sharing.shares import Shares
 from policyfs.kernel.bridge import FH_PASSTHROUGH, pack_fh
 from tests.support.models.policies import engine_of
 
@@ -105,3 +107,30 @@ def test_a_caller_is_known_by_the_policy_in_force() -> None:
         )
     )
     assert caller.principal.app == "web"
+
+
+NODE, OTHER = (cast("Node", object()) for _ in range(2))
+
+
+def test_who_leaves_hands_on_what_it_took_to_one_who_stays() -> None:
+    shares = Shares(10, "descriptors")
+    descriptors = SharedDescriptors(shares)
+    draft, unnamed = descriptors.take(NODE, "one"), descriptors.take(NODE, "two")
+    elsewhere = descriptors.take(OTHER, "one")
+    descriptors.hand_on(NODE, {"one": 1, "two": 1})
+    assert (shares.held("one"), shares.held("two")) == (2, 1)
+    descriptors.hand_on(NODE, {"two": 1})
+    assert (shares.held("one"), shares.held("two")) == (1, 2)
+    for give_back in (draft, unnamed, elsewhere):
+        give_back()
+    assert shares.used == shares.held("one") == shares.held("two") == 0
+
+
+def test_the_last_one_keeps_what_it_has_until_that_is_closed() -> None:
+    shares = Shares(10, "descriptors")
+    descriptors = SharedDescriptors(shares)
+    give_back = descriptors.take(NODE, "one")
+    descriptors.hand_on(NODE, ())
+    assert shares.held("one") == 1
+    give_back()
+    assert shares.used == 0

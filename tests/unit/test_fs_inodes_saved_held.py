@@ -10,9 +10,8 @@ from typing import Any
 from policyfs.domain import Op, RuleMatch
 from policyfs.fs.checked.restored_held import _is_draft
 from policyfs.fs.inodes.caller import Caller
-from policyfs.fs.inodes.kept_bytes import KeptBytes
 from policyfs.fs.inodes.open_state import OpenState
-from policyfs.fs.inodes.pending_writes import Draft, Head, Refusal, Write
+from policyfs.fs.inodes.pending_writes import Draft, Head, KeptBytes, Refusal, Write
 from policyfs.fs.inodes.saved_held import ROOM
 from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.fs.saved.saved_handle import Setup

@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from policyfs.fs.kernel_cache import name_expiry
+from policyfs.fs.kernel_cache.name_expiry import AbsentNames, ListedNames, StayingNames
 from policyfs.fs.path_bounds import KEPT_NAMES
 from policyfs.kernel.bridge import fh_index, pyfuse3
 from tests.support.models.policies import engine_of
@@ -184,3 +185,146 @@ async def test_names_of_a_listing_under_way_expire_beside_all_others(store: Path
         made.whole.kernel_cache.forget_all_names()
         assert kernel.names == []
         await made.listings.releasedir(index)
+
+
+def test_all_names_are_taken_once() -> None:
+    names = AbsentNames(lambda parent, name: True)
+    for _ in range(2):
+        names.add(1, b"a")
+        names.add(2, b"a")
+    assert len(names) == 2
+    assert sorted(names.take()) == [(1, b"a"), (2, b"a")]
+    assert names.take() == []
+
+
+def test_beyond_the_bound_the_kernel_forgets_what_was_looked_up_longest_ago() -> None:
+    forgotten: list[tuple[int, bytes]] = []
+
+    def forget(parent: int, name: bytes) -> bool:
+        forgotten.append((parent, name))
+        return True
+
+    names = AbsentNames(forget, most=2)
+    for name in (b"a", b"b", b"a", b"c"):
+        names.add(1, name)
+    assert forgotten == [(1, b"b")]
+    assert not names.lost
+    assert names.take() == [(1, b"a"), (1, b"c")]
+
+
+def test_a_name_that_cannot_be_forgotten_is_lost_until_the_next_expiry_of_all() -> None:
+    names = AbsentNames(lambda parent, name: False, most=1)
+    names.add(1, b"a")
+    assert not names.lost
+    names.add(1, b"b")
+    names.add(1, b"c")
+    assert names.lost
+    names.take()
+    assert not names.lost
+
+
+def test_a_name_that_exists_by_now_displaces_none() -> None:
+    forgotten: list[tuple[int, bytes]] = []
+
+    def forget(parent: int, name: bytes) -> bool:
+        forgotten.append((parent, name))
+        return True
+
+    names = AbsentNames(forget, most=2)
+    names.add(1, b"absent")
+    for number in range(9):
+        names.add(1, b"new%d" % number)
+        names.found(1, b"new%d" % number)
+    names.found(1, b"never looked up")
+    assert forgotten == []
+    assert names.take() == [(1, b"absent")]
+
+
+def test_names_are_remembered_until_the_kernel_asks_for_more() -> None:
+    names = ListedNames(lambda _: None)
+    for index, name in ((1, b"a"), (1, b"b"), (2, b"c")):
+        names.add(index, 10 + index, name)
+    assert list(names) == [(11, b"a"), (11, b"b"), (12, b"c")]
+    names.used(1)
+    names.used(3)
+    assert (list(names), len(names)) == ([(12, b"c")], 1)
+
+
+def test_the_oldest_are_expired_where_there_are_too_many() -> None:
+    expired: list[tuple[int, bytes]] = []
+    names = ListedNames(expired.extend, most=3)
+    for number in range(8):
+        names.add(number // 2, 1, b"%d" % number)
+        assert len(names) <= 3
+    assert expired == [(1, b"%d" % number) for number in range(6)]
+    assert list(names) == [(1, b"6"), (1, b"7")]
+
+
+def test_one_long_reply_is_expired_in_parts() -> None:
+    expired: list[tuple[int, bytes]] = []
+    names = ListedNames(expired.extend, most=3)
+    for number in range(6):
+        names.add(1, 1, b"%d" % number)
+    assert len(expired) + len(names) == 6
+
+
+ALL = "- {id: all, allow: [all], paths: '/***'}\n"
+DENIED = "- {{id: hide, deny: [see], who: {{app: {}}}, paths: '/***', errno: ENOENT}}\n"
+
+
+@pytest.mark.parametrize(
+    ("rules", "directory", "file"),
+    [
+        (ALL, True, True),
+        (ALL + "- {id: some, deny: [write], who: {app: gallery}, paths: '/***'}\n", True, True),
+        (ALL + "- {id: hide, deny: [see], paths: '/***', errno: ENOENT}\n", False, False),
+        (ALL + DENIED.format("gallery"), False, False),
+        (ALL + "- {id: places, require: {redact: location}, paths: '/***'}\n", True, False),
+        (
+            ALL + "- {id: owned, deny: [see], when: {owner: camera}, paths: '/***'}\n",
+            False,
+            False,
+        ),
+        (ALL + "- {id: own, deny: [write], paths: '/{uid}/***'}\n", False, False),
+        ("- {id: deep, allow: [all], paths: '/d/x/**'}\n", True, False),
+    ],
+    ids=["the same", "written less", "hidden", "for some", "redacted", "by owner", "by uid", "on the way"],
+)
+@on_trio
+async def test_names_stay_that_all_callers_see_as_before(
+    store: Path, rules: str, *, directory: bool, file: bool
+) -> None:
+    (store / "d").mkdir(exist_ok=True)
+    with parts(store, engine_of(ALL)) as made:
+        d, photo = await made.walk("/d", CAMERA), await made.walk("/a.jpg", CAMERA)
+        made.reload(engine_of(rules))
+        stays = StayingNames(made.whole.timeouts, made.gate).stays
+        assert (stays(d), stays(photo)) == (directory, file)
+        assert stays(d), "nothing was kept of it since"
+
+
+@on_trio
+async def test_a_file_with_several_names_does_not_stay(store: Path) -> None:
+    os.link(store / "a.jpg", store / "b.jpg")
+    with parts(store, engine_of(ALL)) as made:
+        photo = await made.walk("/a.jpg", CAMERA)
+        assert await made.walk("/b.jpg", CAMERA) is photo
+        assert not StayingNames(made.whole.timeouts, made.gate).stays(photo)
+
+
+@on_trio
+async def test_what_the_kernel_could_not_keep_stays(store: Path) -> None:
+    with parts(store, engine_of(ALL + DENIED.format("gallery"))) as made:
+        photo = await made.walk("/a.jpg", CAMERA)
+        made.reload(engine_of(ALL + DENIED.format("any")))
+        assert StayingNames(made.whole.timeouts, made.gate).stays(photo)
+
+
+@on_trio
+async def test_in_an_app_mount_the_app_alone_counts(store: Path) -> None:
+    with parts(store, engine_of(ALL), app="camera") as made:
+        photo = await made.walk("/a.jpg", CAMERA)
+        for hidden_from, stays in (("gallery", True), ("camera", False)):
+            photo.kept = True
+            made.reload(engine_of(ALL + DENIED.format(hidden_from)))
+            assert StayingNames(made.whole.timeouts, made.gate).stays(photo) is stays

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 import trio
 
-from policyfs.daemon.keeper.clone import fork_sharing_descriptors
-from policyfs.daemon.keeper.descriptors import close_others, now_open
+from policyfs.daemon.keeper.clone import close_others, fork_sharing_descriptors, now_open
 from policyfs.fs.access.ledger import Ledger
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import Node

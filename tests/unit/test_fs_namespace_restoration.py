@@ -18,7 +18,7 @@ from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.open_state import Mode, OpenState
 from policyfs.fs.inodes.saved_state import SavedState
-from policyfs.fs.kernel_cache.absent_names import AbsentNames
+from policyfs.fs.kernel_cache.name_expiry import AbsentNames
 from policyfs.fs.namespace.open_directories import OpenDirectories
 from policyfs.fs.namespace.recovery import Recovery
 from policyfs.fs.namespace.restoration import Restoration

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import threading
@@ -241,9 +242,8 @@ async def test_no_descriptor_keeps_a_large_file_of_a_network_store(store: Path, 
         raise AssertionError("the file is in use when it is removed")
 
     with parts(store, engine_of(OPEN)) as made:
-        remover = unlink.Remover(
-            made.fs, entries=made.remover._entries, open_files=made.open_files, remote=True
-        )
+        fs = dataclasses.replace(made.fs, facts=dataclasses.replace(made.fs.facts, remote=True))
+        remover = unlink.Remover(fs, entries=made.remover._entries, open_files=made.open_files)
         caller = made.caller(CAMERA)
         await made.walk("/large", CAMERA)
         monkeypatch.setattr(type(made.tree), "open_path", opened)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from policyfs.fs.opening.backing_file import BackingFiles
+from policyfs.fs.opening.open_files import BackingFiles
 from policyfs.linux import statx
 from policyfs.linux.statx import Stat
 from policyfs.store.tree import Tree

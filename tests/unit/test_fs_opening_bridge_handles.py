@@ -113,8 +113,10 @@ class Scene:
         nodes: Any = SimpleNamespace(
             vectors=self.vectors, root_dev=5, find=lambda nodeid: self.node if nodeid == 7 else None
         )
+        self.replaced: Any = SimpleNamespace(find=lambda node: -1, is_wanted=lambda node: False)
         self.fs: Any = SimpleNamespace(
-            nodes=nodes, handles=self.table, gate=self.gate, tree=None, resolver=None, name_lock=None,
+            replaced_files=self.replaced, facts=SimpleNamespace(remote=False), nodes=nodes,
+            handles=self.table, gate=self.gate, tree=None, resolver=None, name_lock=None,
             locks=None, intents=None, held=None, note_held=None,
         )  # fmt: skip
         self.given_back: list[object] = []
@@ -122,7 +124,6 @@ class Scene:
         self.installs = self.final_copy = True
         self.answers_at_once = False
         self.installed: list[tuple[object, ...]] = []
-        self.replaced: Any = SimpleNamespace(find=lambda node: -1, is_wanted=lambda node: False)
         self.handles = self.made()
         self.decision = Decision(allowed=True, errno=0, audit=Audit.OFF)
         self.request: Any = SimpleNamespace(
@@ -146,7 +147,7 @@ class Scene:
         )  # fmt: skip
         passthrough: Any = SimpleNamespace(drop_later=self.given_back.append)
         redactor: Any = SimpleNamespace(is_final=lambda copy: self.final_copy)
-        return BridgeHandles(self.fs, lifecycle, passthrough, repeats, self.replaced, redactor)
+        return BridgeHandles(self.fs, lifecycle, passthrough, repeats, redactor)
 
     def enter(self, node: Any, *, writing: bool) -> OpenState:
         assert not writing

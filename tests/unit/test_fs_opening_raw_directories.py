@@ -52,7 +52,8 @@ class Scene:
             tree=None, nodes=self.nodes, handles=self.handles, resolver=SimpleNamespace(dirfd=self.dirfd),
             gate=SimpleNamespace(generation=1, engine=None, shows_all_in=lambda who, state: self.shows_all),
             name_lock=None, locks=None, intents=None, note_held=None,
-            held=SimpleNamespace(tell=lambda opened: None),
+            held=SimpleNamespace(tell=lambda opened: None), replaced_files=self.replaced,
+            facts=SimpleNamespace(remote=False),
         )  # fmt: skip
         self.raw, self.unchanging = (
             RawDirectories(
@@ -60,7 +61,6 @@ class Scene:
                 self.views,
                 self.timeouts,
                 self.passthrough,
-                self.replaced,
                 noted,
                 changes=changes,
                 xattrs=True,

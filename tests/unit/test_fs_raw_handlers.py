@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from policyfs.fs.access.admission import Admitted
+from policyfs.fs.inodes.caller import Admitted
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.kernel.operations import Request, Work
 from policyfs.kernel.protocol import Opcode

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from policyfs.cli.common.colour import print_error
-from policyfs.cli.common.command_line import CommandLine
+from policyfs.cli.common.commands import CommandLine
 from policyfs.cli.mounts.mount import add_mount, run_mount
 from policyfs.cli.mounts.serve import import_daemon
 from policyfs.content.workers.execution import ForkedLauncher

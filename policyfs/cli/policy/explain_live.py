@@ -42,11 +42,8 @@ class Caller(NamedTuple):
 
 @dataclass(slots=True)
 class LiveFile:
-    """The file or directory at a path in a mount. stat: None if the store has no such object.
-
-    above: the directories above the object with their facts, root first. open: the handles of the object in
-    the daemon.
-    """
+    """The file or directory at a path in a mount. stat: None if the store has no such object. above: the
+    directories above with their facts, root first. open: the daemon's handles of it."""
 
     path: bytes
     stat: Stat | None

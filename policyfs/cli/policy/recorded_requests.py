@@ -48,11 +48,8 @@ _BAD: Final = "lines are not records: see policyfs audit verify"
 
 
 class Sighting(NamedTuple):
-    """A group of equal requests of a trail, with their number (weight).
-
-    empty: True if the file was empty at the open; None if that is unknown. id: a function that reads the id
-    of the first request from the trail. It works only until the next Sighting is yielded.
-    """
+    """Equal requests of a trail, with their number (weight). empty: True if the file was empty at the open;
+    None if unknown. id: reads the id of the first from the trail, until the next Sighting is yielded."""
 
     recorded: Recorded
     path: bytes
@@ -86,11 +83,8 @@ class _Run(NamedTuple):
 
 
 class RecordedRequests:
-    """The requests of a trail that a query selects. Only one file of the trail is in memory at a time.
-
-    left_out: a dictionary from each reason to the number of events that cannot be decided again for this
-    reason. (Some events record no decision.)
-    """
+    """The requests of a trail that a query selects, with one file of it in memory at a time. left_out: the
+    number of events that cannot be decided again (some record no decision), by reason."""
 
     def __init__(self, trail: IndexedTrail, wanted: Selection, ends: Sequence[int] = ()) -> None:
         """ends: times (ns since 1970) of changes of the other policy: requests across one are never equal."""

@@ -95,14 +95,11 @@ class NoDaemonError(ControlError):
 def ask(
     path: Path, command: str, timeout_s: float = DEADLINE_S, *, about: str | None = None, **more: object
 ) -> Json:
-    """Send one command, and return the answer. about: a path in the mount, if the command is about a path.
-
-    more: further fields of the request. timeout_s: the limit for the whole answer. In the texts of the
-    answer, control characters are escaped.
+    """Send one command, and return the answer, with control characters in its texts escaped. about: a path in
+    the mount. more: further fields. timeout_s: the limit for the whole answer.
 
     Raises NoDaemonError, LateError, or ControlError if the daemon refuses, or if another user than root or
-    this one listens at the socket.
-    """
+    this one listens at the socket."""
     request = more | {"command": command} | ({} if about is None else {"path": about})
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(timeout_s)

@@ -31,12 +31,8 @@ _PATH_MAX: Final = 107
 
 
 def claim(path: Path) -> socket.socket:
-    """Bind the control socket of a mount, and return it. No client can connect before answer_on(). Raises
-    PolicyfsError.
-
-    If another daemon still has an old socket at this path, the old socket is renamed, even if that other
-    daemon hangs. The socket of a dead daemon is removed.
-    """
+    """Bind the control socket of a mount, and return it; no client can connect before answer_on(). Raises
+    PolicyfsError. A dead daemon's socket at this path is removed, another one's renamed, even if it hangs."""
     if len(os.fsencode(path)) > _PATH_MAX:
         raise PolicyfsError(
             f"cannot open the control socket {path}: the path is longer than {_PATH_MAX} bytes;"
@@ -114,13 +110,11 @@ async def serve(
     bugs: BugLog,
     questions: Mapping[str, Question],
 ) -> None:
-    """Answer commands, and questions about paths, until cancelled.
+    """Answer commands, and questions about paths, until cancelled. A client that stalls or leaves early does
+    no harm; a bug of a command is logged, and an error for the client.
 
-    A client that stalls, or closes the connection too early, does no harm. If a command raises an unexpected
-    exception, the exception is logged as a bug, and the client gets an error. A command may take as long as
-    it needs. The daemon finishes the command even if its client is gone: after half a reload, parts of the
-    daemon would use different policies.
-    """
+    A command takes as long as it needs, and is finished without its client: after half a reload, parts of the
+    daemon would use different policies."""
 
     async def answer(stream: trio.SocketStream) -> None:
         with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):

@@ -19,9 +19,8 @@ from typing import Final, NoReturn, Protocol
 
 from policyfs.content.workers.execution import LauncherProcess
 from policyfs.content.workers.launcher import DYING
-from policyfs.daemon.keeper.clone import fork_sharing_descriptors
+from policyfs.daemon.keeper.clone import Known, close_others, fork_sharing_descriptors, now_open
 from policyfs.daemon.keeper.dead_threads import LIMIT_S, wait_for_end
-from policyfs.daemon.keeper.descriptors import Known, close_others, now_open
 from policyfs.daemon.keeper.spare import WAKE, Spare
 from policyfs.daemon.keeper.upgrade import wait_for_candidate
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError

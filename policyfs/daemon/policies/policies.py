@@ -136,14 +136,11 @@ class Policies:
         self, engine: Engine, sources: Sources | None, by: MountEnd, generation: int,
         written: Callable[[], None],
     ) -> None:  # fmt: skip
-        """Queue the record of a new policy right before it is in force. Never waits.
+        """Queue the record of a new policy right before it is in force. Never waits. sources: its texts; None
+        if they have not changed. written: called by a thread once the record is on the trail.
 
-        sources: its texts; None if they have not changed. by: the cause of the reload. generation: the number
-        of the new policy. written: a thread calls it once the record is on the trail.
-
-        INVARIANT: if this raises an error, the old policy stays in force, so this object must go on to
-        describe the old policy. Its exceptions end at the times that this object knows.
-        """
+        INVARIANT: if this raises, the old policy stays in force, and this object describes it on: its
+        exceptions end at the times known here."""
         before = self.engine.digest
         previous = self.previous if engine.digest == before else before
         sources = self._sources if sources is None else sources
@@ -170,11 +167,8 @@ class Policies:
         self._journal.flush()
 
     def save_ends(self) -> str:
-        """Save the latest end of all exceptions (rules for a limited time) that have ended, so that these
-        exceptions stay ended after a restart.
-
-        Return the reason if the end cannot be saved, else an empty text.
-        """
+        """Save the latest end of all exceptions (rules for a limited time) that have ended, so that they stay
+        ended after a restart. Return the reason if that fails, else ""."""
         try:
             self.mark.save()
         except OSError as error:

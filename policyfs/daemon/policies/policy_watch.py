@@ -54,12 +54,9 @@ async def watch(
     reload: Callable[[MountEnd], Awaitable[object]],
     log: Log,
 ) -> None:
-    """Reload the policy after each change of its files, until cancelled. If a policy was refused, only
-    another change causes a reload. Files that cannot be read are read again and again.
-
-    is_new: returns True if the files' text is not in force. (The `reload` command may have loaded it
-    already.) Raises UnreadableError.
-    """
+    """Reload the policy after each change of its files, until cancelled; after a refusal only once they
+    change again. Files that cannot be read are read again and again. is_new: returns True if the files' text
+    is not in force, as the `reload` command may have loaded it. Raises UnreadableError."""
     loaded: Marks | None = ()
     last: Marks = ()
     unread: Marks = ()

@@ -68,22 +68,16 @@ class Reload:
     async def reload(
         self, by: MountEnd, *, previous: bool = False, expected: object = None, live: object = None
     ) -> control.Json:
-        """Load the policy again, or the previous policy. Success and refusal are both recorded.
-
-        expected: the digest that the texts must have; None: any. live: the digest that the policy in force
-        must have; None: any. Raises PolicyfsError for a policy that cannot be used. Then the policy in force
-        stays.
-        """
+        """Load the policy again, or the previous one. Success and refusal are both recorded. expected, live:
+        the digests that the texts, and the policy in force, must have; None: any. Raises PolicyfsError for a
+        policy that cannot be used: the one in force stays."""
         async with self._turn:
             generation = await self._reloaded(by, previous=previous, expected=expected, live=live)
         return await self._tell(generation)
 
     async def on_signal(self, by: MountEnd) -> None:
-        """Reload after a SIGHUP. A refusal is logged, and the policy in force stays.
-
-        If the reload for an earlier SIGHUP still waits for the lock, it has read no policy yet. Then that
-        reload serves this SIGHUP, too. So many signals do not make many tasks.
-        """
+        """Reload after a SIGHUP; a refusal is logged. A reload for an earlier SIGHUP that still waits for its
+        turn serves this one, too, so that many signals do not make many tasks."""
         if self._signalled:
             return
         self._signalled = True
@@ -103,10 +97,8 @@ class Reload:
     async def _reloaded(
         self, by: MountEnd, *, previous: bool, expected: object, live: object = None
     ) -> int:
-        """Load the policy again, or the previous policy, and put it in force. Return its generation.
-
-        INVARIANT: the caller has the turn.
-        """
+        """Load the policy, or the previous one, and put it in force. Return its generation. INVARIANT: the
+        caller has the turn."""
         policies, sources = self._policies, None
         try:
             read = partial(policies.read, previous=previous)
@@ -164,11 +156,8 @@ class Reload:
                     prepared = prepared_for = None
 
     def _exchange(self, engine: Engine, sources: Sources | None, by: MountEnd) -> int:
-        """Put a policy in force, and queue its record. Never waits. Return the generation.
-
-        sources: None if the texts stay. Then the policy allows no more than before, so requests need not wait
-        for the record.
-        """
+        """Put a policy in force, and queue its record. Never waits. Return the generation. sources: None if
+        the texts stay: the policy then allows no more, so requests need not wait for the record."""
         gate, written, token = self._fs.gate, trio.Event(), trio.lowlevel.current_trio_token()
         generation = gate.generation + 1
 
@@ -188,10 +177,8 @@ class Reload:
 
     async def _tell(self, generation: int) -> control.Json:
         """Write the record of the policy in force, make the kernel drop its caches, and find the open files
-        that the policy would not open in this way. Return an answer for the client.
-
-        The kernel still lets apps use these files.
-        """
+        that the policy would not open so (the kernel still lets apps use them). Return an answer for the
+        client."""
         gate, policies = self._fs.gate, self._policies
         digest = gate.engine.digest
         async with trio.open_nursery() as nursery:
@@ -271,8 +258,8 @@ class Reload:
 
 
 async def _at_most(most_s: float, work: Callable[[], T], late: T | None = None) -> T | None:
-    """Do work on a thread that may wait for a disk. After *most_s* seconds, leave the thread alone, and
-    return *late*."""
+    """Do work that may wait for a disk on a thread. After *most_s* seconds, leave it alone, and return
+    *late*."""
     with trio.move_on_after(most_s):
         return await trio.to_thread.run_sync(work, abandon_on_cancel=True)
     return late

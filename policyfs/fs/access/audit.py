@@ -71,10 +71,8 @@ class Recorder:
         self._settle: Callable[[], None] = _nothing
 
     def settle_first(self, settle: Callable[[], None]) -> None:
-        """Register *settle*, which is called before each event.
-
-        *settle* calls repeated() for each open that the bridge has answered since the last event.
-        """
+        """Register *settle*, called before each event: it calls repeated() for each open that the bridge has
+        answered."""
         self._settle = settle
 
     def use_policy(self, generation: int, digest: str) -> None:

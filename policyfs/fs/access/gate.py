@@ -13,23 +13,21 @@ from collections.abc import Callable
 from typing import Final, NoReturn
 
 from policyfs.domain import KIND_EMPTY, NO_FACTS, Audit, Decision, Facts, FileType, Need, Op, Principal
-from policyfs.fs.access.admission import Admitted, Context
 from policyfs.fs.access.audit import Call, Recorder
 from policyfs.fs.access.facts import FactFinder
 from policyfs.fs.access.hiding_owners import HidingOwners
 from policyfs.fs.access.kind_proof import KindEvidence
-from policyfs.fs.access.name_verdicts import NameVerdicts, Verdicts
-from policyfs.fs.access.path_answers import PathAnswers, Unseen
-from policyfs.fs.access.policy_record import PolicyRecord
-from policyfs.fs.access.strictest import stricter
+from policyfs.fs.access.ledger import PolicyRecord
+from policyfs.fs.access.path_answers import NameVerdicts, PathAnswers, Unseen, Verdicts
 from policyfs.fs.access.views import Views
-from policyfs.fs.inodes.caller import Caller
+from policyfs.fs.inodes.caller import Admitted, Caller, Context
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import ROOT_ID, Node
 from policyfs.fs.inodes.resolver import Resolver
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import Engine, PathState
+from policyfs.policy.rules.tally import least
 
 _NOT_SHOWN: Final = Decision(allowed=False, errno=errno.ENOENT)
 _EACH: Final = tuple(Op)  # an iteration over Op.ALL takes twenty times as long
@@ -374,3 +372,33 @@ class Gate:
             caller, call, path, decision, new_path=new_path, kind=kind, note=note, error=error
         )
         raise pyfuse3.FUSEError(error or decision.errno)
+
+
+def stricter(one: Decision | None, other: Decision) -> Decision:
+    """Return one decision as strict as both: a denial wins, of two the errno that reveals less; obligations
+    add up."""
+    if one is None or one == other:
+        return other
+    if one.allowed and other.allowed:
+        return Decision(
+            allowed=True,
+            errno=0,
+            rules=tuple(dict.fromkeys(one.rules + other.rules)),
+            audit=max(one.audit, other.audit),
+            redact=one.redact | other.redact,
+            content=one.content + tuple(c for c in other.content if c not in one.content),
+            bare=one.bare or other.bare,
+            would_deny=tuple(dict.fromkeys(one.would_deny + other.would_deny)),
+            would_allow=tuple(dict.fromkeys(one.would_allow + other.would_allow)),
+            monitored_content=tuple(dict.fromkeys(one.monitored_content + other.monitored_content)),
+            quarantine=one.quarantine or other.quarantine,
+        )
+    denials = [decision for decision in (one, other) if not decision.allowed]
+    return Decision(
+        allowed=False,
+        errno=least(d.errno for d in denials),
+        rules=tuple(dict.fromkeys(match for d in denials for match in d.rules)),
+        audit=max(one.audit, other.audit),
+        would_deny=tuple(dict.fromkeys(name for d in denials for name in d.would_deny)),
+        would_allow=tuple(dict.fromkeys(name for d in denials for name in d.would_allow)),
+    )

@@ -79,11 +79,9 @@ class HidingOwners:
         self._changes += 1
 
     def hidden(self, who: Principal, parent: Node, generation: int, decide: Decide) -> Decision | None:
-        """Return the denial if the owner of *parent*, or of a directory above, hides the names in *parent*.
-        Return None if no owner hides them.
-
-        generation: the policy's generation. Raise OSError (ESTALE) if the path no longer leads to *parent*.
-        """
+        """Return the denial if the owner of *parent*, or of a directory above, hides the names in *parent*,
+        else None. generation: the policy's. Raise OSError (ESTALE) if the path no longer leads to
+        *parent*."""
         if parent.out_of_reach:
             raise PathTooLongError(parent.name)
         self._resolver.dirfd(parent)
@@ -102,8 +100,7 @@ class HidingOwners:
         return self._watched() or time.monotonic() - read_s < UNWATCHED_S
 
     def _chain(self, parent: Node) -> tuple[Chain, float]:
-        """Return the directories down to *parent* with their owners, and the time of the oldest look at an
-        owner."""
+        """Return the directories down to *parent* with their owners, and the time of the oldest look."""
         nodes: list[Node] = []
         at = parent
         while at.parent is not None:

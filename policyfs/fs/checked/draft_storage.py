@@ -14,8 +14,7 @@ import trio
 from policyfs.fs.access.views import version_of
 from policyfs.fs.checked.change_lock import Change, ChangeLock
 from policyfs.fs.inodes.handles import Handle
-from policyfs.fs.inodes.kept_bytes import KeptBytes
-from policyfs.fs.inodes.pending_writes import Draft, base_of
+from policyfs.fs.inodes.pending_writes import Draft, KeptBytes, base_of
 from policyfs.redact.core.intervals import Extents
 from policyfs.store import ranges
 from policyfs.store.frozen import Version
@@ -72,7 +71,6 @@ class _Copy:
 
     @property
     def is_whole(self) -> bool:
-        """True if the draft itself is copied, False if its cleaned version is."""
         return self.source == self.draft.fd
 
     @property

@@ -30,11 +30,10 @@ from policyfs.fs.checked.quarantine_queue import QuarantineQueue
 from policyfs.fs.checked.rejection import Rejections, must_be
 from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.handles import Handle
-from policyfs.fs.inodes.kept_bytes import KeptBytes
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.open_state import OpenState
-from policyfs.fs.inodes.pending_writes import Draft, Refusal
+from policyfs.fs.inodes.pending_writes import Draft, KeptBytes, Refusal
 from policyfs.fs.redacted.plans import PlanFinder
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
@@ -301,7 +300,6 @@ class Drafts(FsPart):
         draft.close()
 
     def _keeps(self, draft: Draft) -> bool:
-        """Return True if the quarantine keeps the bytes of a draft that is dropped."""
         return self._quarantine is not None and draft.refusal is not None and draft.refusal.quarantine
 
     async def _judge(self, change: Change, draft: Draft) -> Cleaned | None:

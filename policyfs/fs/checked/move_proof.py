@@ -11,8 +11,8 @@ import errno
 from typing import Final, NamedTuple
 
 from policyfs.domain import Audit, Decision, Principal
+from policyfs.fs.access.gate import stricter
 from policyfs.fs.access.kind_proof import KindEvidence
-from policyfs.fs.access.strictest import stricter
 from policyfs.policy.decide import End, Engine, PathState
 
 ELSEWHERE: Final = Decision(allowed=False, errno=errno.EXDEV, audit=Audit.REQUIRED)

@@ -31,7 +31,7 @@ from policyfs.linux.statx import Stat
 
 class FileSync(FsPart):
     """The handler of FLUSH, fsync and the last release. forget_entries: makes the kernel forget a file's
-    names and listings soon. remote: True if another process or machine serves the store."""
+    names and listings soon."""
 
     def __init__(
         self,
@@ -44,7 +44,6 @@ class FileSync(FsPart):
         withheld_names: WithheldNames,
         open_files: OpenFiles,
         forget_entries: NamesForgotten,
-        remote: bool = False,
     ) -> None:
         super().__init__(fs)
         self._guard = guard
@@ -54,7 +53,6 @@ class FileSync(FsPart):
         self._withheld_names = withheld_names
         self._open_files = open_files
         self._forget_entries = forget_entries
-        self._remote = remote
 
     async def flush(self, handle: Handle, *, empties: bool = False) -> None:
         """Store held bytes when a descriptor is closed, or raise EPERM. A file that was only emptied keeps
@@ -195,14 +193,12 @@ class FileSync(FsPart):
                 self._forget_kind(handle)
 
     def _forget_kind(self, handle: Handle) -> None:
-        """Make the kernel forget a changed file's names if the kind, which may have changed, decides who sees
-        them."""
+        """Make the kernel forget a changed file's names if its kind decides who sees them."""
         with contextlib.suppress(OSError):  # the path is too long: no caller sees the file
             if self._gate.need(handle.caller.principal, Op.SEE, handle.node) & Need.KIND:
                 self._forget_entries(handle.node)
 
     async def _store_or_drop(self, handle: Handle, *, patient: bool) -> None:
-        """Store or drop held bytes for finish(), if the handle may have any."""
         state = open_state(handle)
         if not handle.writable or not self._may_hold(handle, state):
             return
@@ -248,7 +244,6 @@ class FileSync(FsPart):
                     self._note_held(handle, state)
 
     def _drop(self, handle: Handle, state: OpenState, error: OSError | None) -> None:
-        """Drop the held bytes after an error at the last writer's release."""
         self._withheld_names.show(handle.node)
         if state.holds_back:
             self._guard.dropped(handle.node)

@@ -193,7 +193,7 @@ class FileWriter(FsPart):
         self, handle: Handle, make: Callable[[Change], Awaitable[T]], size: int | None = None,
         call: Call = _WRITING, *, back: bool = False,
     ) -> T:  # fmt: skip
-        """Call *make* with the change once it is allowed, and again after a reload (the change's fence then
+        """Call *make* with the change once it is allowed, again after a reload (the change's fence
         raises)."""
         while True:
             try:

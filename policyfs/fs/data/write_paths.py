@@ -91,7 +91,6 @@ class DirectWrites:
         return written
 
     def _put_back(self, change: Change, offset: int, data: bytes) -> int:
-        """Write the part of a page that lies before the file's end. Return the number of bytes written."""
         change.on_thread()
         fd = change.handle.fd
         data = data[: max(0, self._tree.fstat(fd).size - offset)]

@@ -4,24 +4,65 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from policyfs.domain import Facts
 from policyfs.fs.inodes.caller import Caller
-from policyfs.fs.inodes.open_state import Mode, OpenState
+from policyfs.fs.inodes.open_state import FilmReader, Mode, OpenState
 from policyfs.fs.inodes.pending_writes import HELD_MOST
-from policyfs.fs.inodes.shared_descriptors import SharedDescriptors
 from policyfs.fs.sharing.shares import Holder, Shares
 from policyfs.kernel.bridge import MAX_INDEX
 from policyfs.store.frozen import Version
 
 if TYPE_CHECKING:
-    from policyfs.fs.inodes.leased_bytes import FilmReader
     from policyfs.fs.inodes.node import CachedPages, Node
     from policyfs.linux.statx import Stat
     from policyfs.store.copies import Copy
+
+
+@dataclass(slots=True, eq=False)
+class _Charge:
+    holder: Holder
+
+
+class SharedDescriptors:
+    """The descriptors that all handles of an open node use, and the shares in which they count: of a draft, a
+    lease, or a file that has lost its name. Each can stay open longer than the handle that it was opened for.
+
+    INVARIANT: each counts in the share of an app that has the node open. Otherwise an app could use up the
+    shares of others, by keeping open what they have written, or have descriptors that count for nobody."""
+
+    def __init__(self, shares: Shares) -> None:
+        self._shares = shares
+        self._of_nodes: dict[Node, set[_Charge]] = {}
+
+    def take(self, node: Node, holder: Holder) -> Callable[[], None]:
+        """Count a shared descriptor of a node for *holder* (an app or a stranger's uid). Return the function
+        that ends this count, to be called once when the descriptor is closed."""
+        charge = _Charge(holder)
+        self._of_nodes.setdefault(node, set()).add(charge)
+        self._shares.take(holder)
+        return partial(self._give, node, charge)
+
+    def _give(self, node: Node, charge: _Charge) -> None:
+        charges = self._of_nodes[node]
+        charges.remove(charge)
+        if not charges:
+            del self._of_nodes[node]
+        self._shares.give(charge.holder)
+
+    def hand_on(self, node: Node, holders: Collection[Holder]) -> None:
+        """Count a node's shared descriptors for one of *holders*, all that have the node open, if theirs has
+        closed it."""
+        for charge in self._of_nodes.get(node, ()) if holders else ():
+            if charge.holder not in holders:
+                self._shares.give(charge.holder)
+                charge.holder = next(iter(holders))
+                self._shares.take(charge.holder)
+
 
 _HANDLES: Final = 1 << 18
 """The limit of open handles of a mount; each takes less than a kilobyte in the daemon."""

@@ -73,11 +73,9 @@ class Name(NamedTuple):
 
 
 class HardLinks:
-    """A collection of a node's names after the first name, with the path states of these names.
-
-    A request by number is decided by path states, so very many names cost no more than a few. KEPT_NAMES
-    names are kept, the first one included; of each further name only the state (*beyond*), until the node is
-    forgotten: a lost name can only make a decision stricter."""
+    """A node's names after the first, with their path states. A request by number is decided by the states,
+    so very many names cost no more than a few: KEPT_NAMES are kept, the first included, of each further one
+    only the state (*beyond*). A lost name only makes a decision stricter."""
 
     __slots__ = ("_counted", "_names", "_placement", "_seen", "_unlike", "beyond")
 

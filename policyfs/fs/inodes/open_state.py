@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import trio
 
@@ -13,11 +13,35 @@ from policyfs.fs.inodes.pending_writes import Draft, HeadHolder
 from policyfs.store.frozen import Version
 
 if TYPE_CHECKING:
-    from policyfs.fs.inodes.leased_bytes import LeasedBytes
+    from policyfs.domain import Patch, Ranges
     from policyfs.linux.statx import Stat
     from policyfs.redact.core.values import Plan
     from policyfs.store.copies import Copy
     from policyfs.store.locking.leases import Lease
+
+
+class FilmReader(Protocol):
+    """A reader of a film whose frames are looked at as they are read (fs/redacted/windows.py)."""
+
+    async def read(self, fd: int, offset: int, size: int, lane: Hashable) -> tuple[memoryview, str]:
+        """Return bytes for an app of this lane, hidden data in frames replaced, and why they cannot be shown,
+        or ""."""
+
+
+class LeasedBytes(NamedTuple):
+    """The bytes that a LEASED node shows: the file's, with *patches* instead of the hidden data.
+
+    INVARIANT: *patches* fit only while *lease* holds. generation: of the policy by which they were computed.
+    kind: None if sniffing failed. hidden: the words. ranges: for the trail. film: reads frames that are not
+    in *patches*, or None."""
+
+    lease: Lease
+    generation: int
+    patches: tuple[Patch, ...]
+    kind: str | None
+    hidden: frozenset[str]
+    ranges: Ranges
+    film: FilmReader | None = None
 
 
 class Mode(enum.Enum):

@@ -393,12 +393,9 @@ class Resolver:
         raise OSError(errno.ESTALE, "the file has no name any more")
 
     def renamed(self, node: Node) -> bool:
-        """Check a file's known names. Return True if the names have changed, and at least one name is left.
-
-        Each call checks _NAMES_TRIED names: the first, and those checked longest ago. A name that leads
-        elsewhere is dropped. If no name is left, the node gets names of other nodes of the same file, if
-        these names still lead to the file.
-        """
+        """Check _NAMES_TRIED of a file's known names: the first, and those checked longest ago. Drop those
+        that lead elsewhere; without one left, take over names of the file's other nodes that still lead
+        there. Return True if the names have changed, and at least one is left."""
         changed = False
         for parent, name in list(itertools.islice(node.all_names(), _NAMES_TRIED)):
             if not parent.out_of_reach and self._found(node, parent, name) is None:

@@ -12,8 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from policyfs.domain import Op, RuleMatch
-from policyfs.fs.inodes.kept_bytes import KeptBytes
-from policyfs.fs.inodes.pending_writes import Draft, Head, Refusal, Write
+from policyfs.fs.inodes.pending_writes import Draft, Head, KeptBytes, Refusal, Write
 from policyfs.fs.saved.saved_copies import inode_of
 
 if TYPE_CHECKING:

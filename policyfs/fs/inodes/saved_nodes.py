@@ -182,7 +182,7 @@ class SavedNodes:
         return slot
 
     def _hand_on(self, nodeid: int, holder: Holder) -> int | None:
-        """Count a node's record, which is nobody's, in an app's share. Return its slot, or None."""
+        """Count a node's record, which is nobody's, in an app's share. Return its slot."""
         table, slot, before = self._slots[nodeid]
         if not self._shares[table].may_take(holder):
             return None
@@ -343,14 +343,13 @@ class _Marks:
         self._words, self._bits = memory[:16].cast("Q"), memory[16:UNSAVED_BYTES]
 
     def set(self, nodeid: int) -> None:
-        """Mark a node."""
         number = nodeid & ~vectors.OWN_NODES
         self._words[1] = max(self._words[1], number)
         self._bits[number % (1 << _BITS) >> 3] |= 1 << (number & 7)
         self._words[0] += 1
 
     def clear(self, nodeid: int) -> None:
-        """Remove a mark. (Another node's, too, if so many numbers are between the two.)"""
+        """Remove a mark, and perhaps another node's with it."""
         self._bits[(nodeid & ~vectors.OWN_NODES) % (1 << _BITS) >> 3] &= ~(1 << (nodeid & 7))
         self._words[0] -= 1
 

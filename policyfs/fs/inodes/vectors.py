@@ -64,14 +64,11 @@ class AccessVectors:
     ) -> bool:  # fmt: skip
         """Let the bridge answer repeats of a decided request. Return False if there is no room.
 
-        name: the node's name in the directory with the number *parent* and the descriptor *directory_fd*.
-        grant: the rights of *uid*, as bits (kernel/vectors.py).
-        device, format_bits: the device number and the type (S_IFMT) that the file must have.
-        kept_s: for GETATTR of a regular file, the limit in seconds for which the kernel may keep an answer
-        (attributes.cold). 0: the kernel must not keep it.
-        opened: only for an open. For a directory: the caller's gid. For a file: the caller's gid, the flags
-        of open(2), and the backing id. For a copy also the version of the file (size, mtime_ns, ctime_ns).
-        """
+        name: the node's in the directory *parent*, with the descriptor *directory_fd*. grant: the rights of
+        *uid*, as bits (kernel/vectors.py). device, format_bits: device number and type (S_IFMT) that the file
+        must have. kept_s: for a file's GETATTR, the seconds for which the kernel may keep an answer
+        (attributes.cold). opened: only for an open: the caller's gid; for a file also the flags and the
+        backing id; for a copy also the file's version (size, mtime_ns, ctime_ns)."""
         if kept_s:
             node.told_by_bridge()
         return vectors.install(
@@ -103,12 +100,9 @@ class AccessVectors:
         return vectors.clear()
 
     def drop(self, node: Node) -> int:
-        """Let the bridge answer no more requests about a node, from the return of this call on.
-
-        For a directory, the bridge also answers no more requests about the nodes in it. The bridge then
-        closes its descriptor of the directory, so that a removed directory does not stay on the disk. Return
-        the number of look-ups that the bridge had answered, after adding this number to Node.lookups.
-        """
+        """Let the bridge answer no more about a node, nor about the nodes in a directory, from the return on.
+        It closes its descriptor of the directory, which could not leave the disk otherwise. Return the number
+        of look-ups that it had answered, after adding it to Node.lookups."""
         if not self.in_use:
             return 0
         if node.ftype is FileType.DIRECTORY:

@@ -11,10 +11,8 @@ import trio
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.resolver import Resolver
-from policyfs.fs.kernel_cache.absent_names import AbsentNames
 from policyfs.fs.kernel_cache.invalidation import Invalidation
-from policyfs.fs.kernel_cache.listed_names import ListedNames
-from policyfs.fs.kernel_cache.name_expiry import NameExpiry, Stays
+from policyfs.fs.kernel_cache.name_expiry import AbsentNames, ListedNames, NameExpiry, Stays
 from policyfs.fs.kernel_cache.pruning import Pruning
 from policyfs.kernel.notify import Notifier
 

@@ -44,8 +44,7 @@ class Pruning:
         return True
 
     def _rests(self) -> bool:
-        """Return True during a pause. Each pause without a freed node (all are in use) makes the next one
-        longer."""
+        """Return True during a pause. Each pause without a freed node makes the next one longer."""
         if self._resting > 0:
             self._resting -= 1
             return True

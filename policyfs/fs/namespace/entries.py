@@ -20,7 +20,6 @@ from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import Node, StaleNodeError, check_room, child_path
-from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.fs.opening.passthrough import Passthrough
 from policyfs.linux.statx import Stat
@@ -57,13 +56,11 @@ class Entries(FsPart):
         fs: FsContext,
         *,
         open_files: OpenFiles,
-        replaced_files: ReplacedFiles,
         passthrough: Passthrough,
         withheld_names: WithheldNames,
     ) -> None:
         super().__init__(fs)
         self._open_files = open_files
-        self._replaced_files = replaced_files
         self._passthrough = passthrough
         self._withheld_names = withheld_names
 
@@ -71,16 +68,12 @@ class Entries(FsPart):
         self, parent: Node, name: bytes, caller: Caller, evidence: KindEvidence,
         moves_to: PathState | None = None,
     ) -> tuple[End, Stat, int]:  # fmt: skip
-        """Return the object that has this name, its attributes and its inode key. Find all facts about the
-        object that the policy may need.
+        """Return the object that has this name, its attributes and its inode key, with all facts that the
+        policy may need, also for *moves_to*, the path state after a move.
 
-        Raise OSError (ENOENT) if no object has the name, or if the object is not shown. Raise HiddenError if
-        the policy hides the object because of the owner of a directory above. Raise StaleNodeError if the
-        directory is moved while facts are found.
-
-        evidence: keeps the proof of the object's kind. moves_to: the path state after the move. Decisions
-        at the new path may need more facts than decisions at the present path.
-        """
+        evidence: keeps the proof of its kind. Raise OSError (ENOENT) if there is none, or it is not shown;
+        HiddenError if the owner of a directory above hides it; StaleNodeError if the directory is moved
+        meanwhile."""
         check_room(parent, name)
         state = self._gate.engine.child(parent.state, name)
         dirfd = self._resolver.dirfd(parent)
@@ -108,12 +101,8 @@ class Entries(FsPart):
     async def target(
         self, parent: Node, name: bytes, caller: Caller, evidence: KindEvidence, moves_to: PathState | None
     ) -> tuple[End, Stat, int] | None:
-        """Return the object that has the new name of a rename, its attributes and its inode key. Return None
-        if no object has the name. Raise HiddenError as end() does.
-
-        evidence: keeps the proof of the object's kind. moves_to: in an exchange, the path state to which this
-        object moves; None for any other rename. Raise FileNotFoundError if an exchange finds no object.
-        """
+        """Return the object at the new name of a rename as end() does, or None. moves_to: in an exchange, the
+        path state to which it moves, else None. Raise FileNotFoundError if an exchange finds no object."""
         try:
             if self._withheld_names:
                 stat = self._tree.stat(self._resolver.dirfd(parent), name)
@@ -141,11 +130,9 @@ class Entries(FsPart):
 
     @staticmethod
     def errno(decision: Decision, nodes: Iterable[Node]) -> int:
-        """Return the errno of a refused rmdir or rename of these nodes.
-
-        After ENOENT the kernel drops the directory, even while processes use it (fs/fuse/dir.c, fuse_rmdir,
-        fuse_rename_common). So if other processes may use the directory, the errno is EACCES.
-        """
+        """Return the errno of a refused rmdir or rename of these nodes: EACCES instead of ENOENT if others
+        may use the directory, since the kernel would drop it (fs/fuse/dir.c, fuse_rmdir,
+        fuse_rename_common)."""
         held = any(node.lookups and node.ftype is FileType.DIRECTORY for node in nodes)
         return errno.EACCES if held and decision.errno == errno.ENOENT else decision.errno
 
@@ -153,11 +140,8 @@ class Entries(FsPart):
         return self._tree.open_file(dirfd, name, os.O_RDONLY)
 
     def keep_open(self, ino_key: int, parent: Node, name: bytes, *, replaced: bool) -> None:
-        """Keep a descriptor of an object that loses this name, so that fstat and other requests still work.
-
-        Keep it for an open file without another name, for a directory that a process may use, and for a
-        replaced file that the kernel still knows.
-        """
+        """Keep a descriptor of an object that loses this name, for fstat and others: of an open file without
+        another name, a directory that a process may use, and a replaced file that the kernel still knows."""
         for node in self._nodes.named(ino_key, parent, name):
             self._nodes.vectors.drop(node)  # from here on the handle table has all handles of the node
             if node.ftype is FileType.DIRECTORY:

@@ -8,9 +8,9 @@ import os
 
 from policyfs.domain import Decision, FileType, Need, Op
 from policyfs.fs.access.audit import Call
+from policyfs.fs.access.gate import stricter
 from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.access.ledger import recorded_first
-from policyfs.fs.access.strictest import stricter
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.checked.move_proof import ELSEWHERE, Source, decide_link
 from policyfs.fs.checked.withheld_names import WithheldNames

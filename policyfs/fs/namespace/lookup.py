@@ -18,9 +18,8 @@ from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import ROOT_ID, BytePath, Node, check_room, child_path
-from policyfs.fs.inodes.replaced_files import ReplacedFiles
-from policyfs.fs.kernel_cache.absent_names import AbsentNames
 from policyfs.fs.kernel_cache.attributes import Timeouts, absent, fill, shown_size, shown_times, shown_version
+from policyfs.fs.kernel_cache.name_expiry import AbsentNames
 from policyfs.fs.kernel_cache.repeats import Repeats
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
@@ -44,7 +43,6 @@ class Lookup(FsPart):
         *,
         views: Views,
         timeouts: Timeouts,
-        replaced_files: ReplacedFiles,
         withheld_names: WithheldNames,
         modes: ShownModes,
         absent_names: AbsentNames,
@@ -53,7 +51,6 @@ class Lookup(FsPart):
         self._repeats = repeats
         self._modes = modes
         self._absent_names = absent_names
-        self._replaced_files = replaced_files
         self._withheld_names = withheld_names
         super().__init__(fs)
         self.views = views
@@ -106,9 +103,9 @@ class Lookup(FsPart):
                 os.close(fd)
 
     def _seen(self, parent: Node, dirfd: int, name: bytes, *, by_facts: bool) -> tuple[int, Stat | None]:
-        """Return the attributes of the object with this name, or None. Also return its descriptor (O_PATH),
-        or -1: for a decision by facts, and if an open or a stat has just missed its file
-        (ReplacedFiles.missed), so that the next one finds this object."""
+        """Return descriptor and attributes of the object with this name, or -1 and None. The descriptor
+        (O_PATH) is -1 but for a decision by facts, or if an open or a stat has just missed its file
+        (ReplacedFiles.missed)."""
         fd = -1
         try:
             if by_facts:

@@ -1,9 +1,13 @@
-"""All operations on names and attributes, in one object."""
+"""All operations on the bytes of open files, and on names and attributes, in two objects."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from policyfs.fs.data.ranges import Ranges
+from policyfs.fs.data.read import FileReader
+from policyfs.fs.data.sync import FileSync
+from policyfs.fs.data.write import FileWriter
 from policyfs.fs.namespace.create import Creator
 from policyfs.fs.namespace.entries import Entries
 from policyfs.fs.namespace.link import Linker
@@ -13,6 +17,16 @@ from policyfs.fs.namespace.rename import Renamer
 from policyfs.fs.namespace.setattr import AttributeSetter
 from policyfs.fs.namespace.unlink import Remover
 from policyfs.fs.namespace.xattr import ExtendedAttributes
+
+
+@dataclass(frozen=True, slots=True)
+class DataOperations:
+    """One mount's operations on bytes."""
+
+    reader: FileReader
+    writer: FileWriter
+    sync: FileSync
+    ranges: Ranges
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,6 @@ class DirectoryListings(FsPart):
 
     @recorded_first
     async def _opened(self, node: Node, caller: Caller) -> tuple[Listing, int]:
-        """Return a new open directory, and flags for the kernel."""
         return self._add(node, caller, await self._gate.require(caller, Op.SEE, node, LISTING))
 
     def _add(self, node: Node, caller: Caller, decision: Decision) -> tuple[Listing, int]:

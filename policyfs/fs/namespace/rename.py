@@ -12,9 +12,9 @@ import trio
 
 from policyfs.domain import NO_FACTS, Audit, Decision, Facts, FileType, Op, Principal
 from policyfs.fs.access.audit import Call
+from policyfs.fs.access.gate import stricter
 from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.access.ledger import recorded_first
-from policyfs.fs.access.strictest import stricter
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.checked.move_proof import ELSEWHERE, Source, decide_rename, elsewhere
 from policyfs.fs.checked.moved_file import MovedFiles, Named, Unsettled
@@ -203,13 +203,9 @@ class Renamer(FsPart):
     def _check_files(
         self, old: tuple[Node, bytes, Stat], new: tuple[Node, bytes, Stat | None], flags: int
     ) -> None:
-        """Check that both names still lead to the files of the decision. If the old name leads to another
-        file, raise StaleNodeError. If only the new name leads to another file, raise _TargetChangedError.
-
-        With flags, raise StaleNodeError for either name. In an exchange, the kernel gives the entry of each
-        name to the other name, so the kernel must look up both names again. With NOREPLACE, the kernel itself
-        answers EEXIST.
-        """
+        """Check that both names still lead to the files of the decision. Raise StaleNodeError if not, but
+        _TargetChangedError if only the new name leads elsewhere, and there are no flags: after an exchange
+        the kernel swaps its entries, so it must look up both; with NOREPLACE it answers EEXIST itself."""
         self._resolver.still(*old)
         try:
             self._resolver.still(*new)
@@ -241,14 +237,11 @@ class Renamer(FsPart):
         return Side(parent.nodeid, name, *inode)
 
     def _check_held(self, caller: Caller, call: Call, paths: tuple[bytes, bytes], *ends: Stat) -> None:
-        """Raise _HeldError if this daemon holds bytes of one of these files. Refuse the rename (EBUSY) if
-        another daemon holds such bytes.
+        """Raise _HeldError if this daemon holds bytes of one of these files; refuse the rename (EBUSY) if
+        another does. A file that was only emptied keeps its old bytes in the store: the check may refuse all
+        new ones.
 
-        A file that was only emptied still has its old bytes in the store. The old bytes must stay: perhaps
-        the check will refuse all bytes that the writer writes next.
-
-        INVARIANT: no await between this call and the rename.
-        """
+        INVARIANT: no await between this call and the rename."""
         for stat in ends:
             if (holding := self._sync.holding(self._nodes.key_of(stat), stat)) is not None:
                 raise _HeldError(holding)
@@ -301,13 +294,9 @@ class Renamer(FsPart):
 
     def _lets_in(self, who: Principal, old: _Side, new: _Side) -> bool:
         """Return True if a file with several names moves to a path where some caller has more rights, and the
-        app may not decide that.
-
-        A file with one name may move there if the caller could also copy it there (see
-        policy/moves/moves.py). But a copy shares no bytes with the file's other names: nobody can change the
-        file under these names through the copy. The names are counted now, since another name may have been
-        made while facts were found.
-        """
+        app may not decide that. (With one name it could be copied there: policy/moves/moves.py. But a copy
+        shares no bytes with the other names.) Names are counted now: one may have come while facts were
+        found."""
         end, same = old.end, old.parent is new.parent
         if end is None or end.ftype is not FileType.REGULAR:
             return False
@@ -318,12 +307,10 @@ class Renamer(FsPart):
     async def _keep_apart(
         self, stack: contextlib.AsyncExitStack, who: Caller, here: _Side, to: _Side, *ends: Named | None
     ) -> None:
-        """Lock both names and these files until *stack* is closed. Other daemons then change neither what has
-        the names, nor the files' attributes.
+        """Lock both names and these files until *stack* is closed, of two files the lower inode number first:
+        other daemons change neither names nor attributes.
 
-        INVARIANT: no await between this call and the change (checked/change_lock.py). Of two files, the file
-        with the lower inode number is locked first.
-        """
+        INVARIANT: no await between this call and the change (checked/change_lock.py)."""
         if files := sorted(filter(None, ends), key=lambda named: named.ino):
             async with self._locks.limit(who.holder, errno.EBUSY):
                 for named in files:
@@ -336,13 +323,12 @@ class Renamer(FsPart):
         self, stack: contextlib.AsyncExitStack, caller: Caller, parent: Node, name: bytes, stat: Stat,
         end: End, to: PathState,
     ) -> tuple[End, Named | None]:  # fmt: skip
-        """Return one side of the rename with the facts for the new path, and the checked file or None.
+        """Return one side of the rename with the facts for the new path, and the checked file or None, of
+        which holds() must be True at the rename.
 
-        The file's holds() must be True at the rename. If the new path has more content requirements, the file
-        is checked under a lease. (Requirements for other apps count, too: they may have the file open.) The
-        lease lasts until *stack* is closed. Without a lease, holds() is False. If the new path has more or
-        fewer requirements than the old path, the file must have only one name.
-        """
+        With more content requirements at the new path, also for other apps, it is checked under a lease until
+        *stack* is closed; without a lease holds() is False. If requirements differ, it must have only one
+        name."""
         engine, who = self._gate.engine, caller.principal
         if end.ftype is not FileType.REGULAR:
             return end, None
@@ -365,14 +351,9 @@ class Renamer(FsPart):
         return End(end.state, end.ftype, Facts(settled.kind, end.facts.owner, settled.free_of)), settled
 
     def _forget_times(self, who: Principal, old: PathState, new: PathState, ftype: FileType) -> None:
-        """Make the kernel forget all names if it must not keep the names that move.
-
-        This is so in three cases. The new path may hide the object. Callers may see other entries below the
-        new path. Or the kernel may keep entries at the new path only for a shorter time.
-
-        Messages about single names would not help. Until the reply, the kernel holds the locks of the
-        directories, and such a message waits for these locks.
-        """
+        """Make the kernel forget all names if it must not keep those that move: the new path may hide the
+        object, callers may see other entries below it, or its timeouts are shorter. (Messages about single
+        names would wait for the directories' locks, which the kernel holds until the reply.)"""
         if old is new:
             return
         seen = self._gate.engine.decide(who, Op.SEE, new, ftype, NO_FACTS).allowed

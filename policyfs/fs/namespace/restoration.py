@@ -20,7 +20,7 @@ from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.inodes.pending_writes import Head
 from policyfs.fs.inodes.saved_nodes import SavedNode, sum_of_view
 from policyfs.fs.inodes.saved_state import SavedState
-from policyfs.fs.kernel_cache.absent_names import AbsentNames
+from policyfs.fs.kernel_cache.name_expiry import AbsentNames
 from policyfs.fs.namespace.open_directories import OpenDirectories
 from policyfs.fs.namespace.recovery import Recovery
 from policyfs.fs.opening.lifecycle import Lifecycle

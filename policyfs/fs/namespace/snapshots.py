@@ -85,7 +85,6 @@ class Snapshots(FsPart):
     async def _collect(
         self, records: DirectoryRecords, listing: Listing, entries: DirectoryEntries, pauses: Pauses
     ) -> None:
-        """Add the names that the caller sees among the last records: most by the bridge, others singly."""
         node, who, generation = listing.node, listing.caller.principal, self._gate.generation
         # The bridge adds names by these verdicts alone. NOTHING_DECIDED leaves these records to _is_shown().
         verdicts, withheld = self._gate.names_in(who, node.state), self._withheld_names.numbers

@@ -30,14 +30,10 @@ _TRIES: Final = 100
 class Remover(FsPart):
     """The handler of UNLINK and RMDIR. An open object that loses its last name stays usable."""
 
-    def __init__(
-        self, fs: FsContext, *, entries: Entries, open_files: OpenFiles, remote: bool = False
-    ) -> None:
-        """remote: True if another process or machine serves the store, and frees its files."""
+    def __init__(self, fs: FsContext, *, entries: Entries, open_files: OpenFiles) -> None:
         super().__init__(fs)
         self._entries = entries
         self._open_files = open_files
-        self._remote = remote
 
     @recorded_first
     async def remove(self, parent: Node, name: bytes, caller: Caller, *, directory: bool) -> None:
@@ -67,7 +63,7 @@ class Remover(FsPart):
     def _remove_now(
         self, parent: Node, name: bytes, caller: Caller, end: End, stat: Stat, call: Call
     ) -> int:  # fmt: skip
-        """Decide on a locked name, and remove it. The result is that of _remove()."""
+        """Decide on a locked name, and remove it, as _remove()."""
         directory = call.operation == "rmdir"
         ops = Op.SEE | Op.DELETE
         decision = self._gate.decide(caller.principal, ops, end.state, end.ftype, end.facts, parent)
@@ -100,11 +96,9 @@ class Remover(FsPart):
         return held
 
     def _space_of(self, dirfd: int, name: bytes, stat: Stat) -> int:
-        """Return a descriptor that keeps a large file's space in use, or -1 (also if no descriptor is free).
-
-        INVARIANT: always -1 on a network store. An NFS client does not remove a file that is in use. It
-        renames the file (fs/nfs/dir.c, nfs_unlink), and no rule of the policy is about the new name.
-        """
+        """Return a descriptor that keeps a large file's space in use, or -1, also if no descriptor is free.
+        INVARIANT: always -1 on a network store: an NFS client renames a file in use instead (fs/nfs/dir.c,
+        nfs_unlink), to a name that no rule is about."""
         if self._remote or not _is_last_of_large(stat):
             return -1
         try:

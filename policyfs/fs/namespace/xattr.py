@@ -8,18 +8,57 @@ import os
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from policyfs.domain import NO_FACTS, Audit, Decision, Facts, FileType, Need, Op
+from policyfs.domain import NO_FACTS, REDACTIONS, Audit, Decision, Facts, FileType, Need, Op, to_clean
 from policyfs.fs.access.audit import Call
+from policyfs.fs.access.gate import Gate
 from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import ROOT_ID, Node
 from policyfs.fs.namespace.setid import SetIdBits
-from policyfs.fs.namespace.xattr_bans import AttributeBans
 from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.fs.saved.intents import ChangeKind, Intent, Side
 from policyfs.store.tree import ACLS
+
+
+class AttributeBans:
+    """The ban on extended attributes where a rule has ``require: {no: [...]}``: one could contain the data.
+
+    Apps that the rule is about cannot set ``user.*`` attributes there (ACLs with --posix they can), nor move
+    a file with such there from a path with fewer requirements (Settled.holds). link(2) from a path with other
+    content requirements is refused anyway (Engine.link)."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    def need(self, node: Node, caller: Caller) -> Need:
+        """Return the facts that check() needs: none if no rule forbids words."""
+        if not self._words(node, caller, NO_FACTS):
+            return Need.NOTHING
+        return Need.OWNER
+
+    def check(self, node: Node, caller: Caller, call: Call, facts: Facts) -> None:
+        """Raise FUSEError(EOPNOTSUPP), on record, if a rule forbids some data at one of the file's paths.
+
+        INVARIANT: no await between this call and the change, because the check uses the node's present names.
+        """
+        words = self._words(node, caller, facts)
+        if not words:
+            return
+        refusal = Decision(allowed=False, errno=errno.EOPNOTSUPP, audit=Audit.REQUIRED)
+        named = ", ".join(sorted((words | to_clean(words)) & REDACTIONS))
+        note = f"an extended attribute could contain {named}, so apps cannot set extended attributes here"
+        self._gate.refuse(caller, call, node.path(), refusal, note=note)
+
+    def _words(self, node: Node, caller: Caller, facts: Facts) -> frozenset[str]:
+        """Return the words forbidden for any kind: attributes stay if an app gives the file another."""
+        who, engine, facts = caller.principal, self._gate.engine, facts._replace(kind=None)
+        found: frozenset[str] = frozenset()
+        for state in node.states():
+            found |= engine.bans(who, state, node.ftype, facts)
+        return found
+
 
 T = TypeVar("T")
 _READ: Final = Op.SEE | Op.READ
@@ -110,7 +149,7 @@ class ExtendedAttributes(FsPart):
     @recorded_first
     async def setxattr(self, node: Node, name: bytes, value: bytes, caller: Caller) -> None:
         """Set a user.* xattr, or an ACL with --posix. EPERM for security.*, trusted.* and user.policyfs.*,
-        EOPNOTSUPP for others, and if a rule forbids xattrs (xattr_bans.py) or redaction hides them."""
+        EOPNOTSUPP for others, and if a rule forbids xattrs (AttributeBans) or redaction hides them."""
         self._check_enabled()
         call, generation = Call("xattr", "setxattr"), self._gate.generation
         facts = await self._facts(node, name, caller, call)
@@ -154,7 +193,7 @@ class ExtendedAttributes(FsPart):
                     raise
 
     async def _facts(self, node: Node, name: bytes, caller: Caller, call: Call) -> Facts:
-        """Return the facts on which a change of an xattr depends. Refuse a change that is denied already."""
+        """Return the facts on which a change of an xattr depends, or refuse it if it is denied already."""
         await self._gate.require(caller, _CHANGE, node, call)
         need = self._gate.need(caller.principal, _CHANGE, node)
         if _is_user(name):

@@ -17,7 +17,6 @@ from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.inodes.open_state import Mode, OpenState
-from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.kernel_cache.repeats import Copied, Repeats
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.opening.passthrough import Passthrough
@@ -82,13 +81,12 @@ class BridgeHandles(FsPart):
 
     def __init__(
         self, fs: FsContext, lifecycle: Lifecycle, passthrough: Passthrough, repeats: Repeats,
-        replaced_files: ReplacedFiles, redactor: Redactor,
+        redactor: Redactor,
     ) -> None:  # fmt: skip
         super().__init__(fs)
         self._lifecycle = lifecycle
         self._passthrough = passthrough
         self._repeats = repeats
-        self._replaced_files = replaced_files
         self._redactor = redactor
         self.events = RepeatedOpens(fs.gate.recorder)
         self.directories: OpenDirectories | None = None
@@ -113,10 +111,8 @@ class BridgeHandles(FsPart):
     # -- vectors ------------------------------------------------------------------------------------
 
     def opened(self, opening: OpenContext) -> None:
-        """Note an allowed open. If all its repeats get the same answer, let the bridge answer the repeats.
-
-        INVARIANT: no await since the last decision on this open and its record.
-        """
+        """Note an allowed open. If all its repeats get the same answer, let the bridge give it. INVARIANT: no
+        await since the last decision on this open and its record."""
         if not self._nodes.vectors.in_use or not self._is_plain(opening):
             return
         request, state = opening.request, opening.shared
@@ -199,10 +195,8 @@ class BridgeHandles(FsPart):
         )
 
     def opened_directory(self, node: Node, caller: Caller) -> None:
-        """Note an allowed OPENDIR whose reply let the kernel use its listing, and let the bridge answer equal
-        repeats.
-
-        INVARIANT: the caller has not awaited since the decision and its record."""
+        """Note an allowed OPENDIR whose reply let the kernel use its listing, and let the bridge answer
+        repeats. INVARIANT: no await since the decision and its record."""
         if self.directories is None or not (self.directories.has_plenty and self._handles.has_plenty):
             return
         decision = self._repeats.judged_listing(node, caller)

@@ -47,11 +47,9 @@ class Lifecycle(FsPart):
         forget_now: Callable[[int], None],
         forget_soon: Callable[[int], None],
         keeper: LeaseKeeper | None,
-        remote: bool = False,
     ) -> None:
         """forget_now, forget_soon: make the kernel forget attributes of a node, before the return (a node in
-        use) or queued. keeper: None if leases prove nothing. remote: True if the store may report a write
-        error only at close."""
+        use) or queued. keeper: None if leases prove nothing."""
         super().__init__(fs)
         self._passthrough = passthrough
         self._leased = leased
@@ -60,7 +58,6 @@ class Lifecycle(FsPart):
         self._forget_now = forget_now
         self._forget_soon = forget_soon
         self._keeper = keeper
-        self._remote = remote
 
     def new_handle(self, node: Node, caller: Caller, flags: int, stat: Stat) -> Handle:
         """Make a handle right after the decision that allows the open. The handle has no byte path yet."""

@@ -17,11 +17,10 @@ from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.inodes.pending_writes import Head
-from policyfs.fs.inodes.replaced_files import ReplacedFiles
-from policyfs.fs.opening.backing_file import BackingFiles
 from policyfs.fs.opening.bridge_handles import BridgeHandles
 from policyfs.fs.opening.byte_paths import PathServer
 from policyfs.fs.opening.lifecycle import Lifecycle
+from policyfs.fs.opening.open_files import BackingFiles
 from policyfs.fs.opening.preconditions import Preconditions
 from policyfs.fs.opening.request import OpenContext, OpenRequest
 from policyfs.fs.opening.stale_retries import FirstTry, SecondTries
@@ -41,7 +40,6 @@ class Opener(FsPart):
         preconditions: Preconditions,
         write_access: WriteAccess,
         lifecycle: Lifecycle,
-        replaced_files: ReplacedFiles,
         bridge_handles: BridgeHandles,
     ) -> None:
         super().__init__(fs)
@@ -50,7 +48,6 @@ class Opener(FsPart):
         self._preconditions = preconditions
         self._write_access = write_access
         self._lifecycle = lifecycle
-        self._replaced_files = replaced_files
         self._bridge_handles = bridge_handles
         self.second_tries = SecondTries()
 

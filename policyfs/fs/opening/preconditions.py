@@ -18,7 +18,6 @@ from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import FMODE_EXEC, looks_empty
 from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError
 from policyfs.fs.inodes.open_state import Mode
-from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.opening.request import OpenContext, OpenRequest
 from policyfs.store.locking.leases import LeaseKeeper
 
@@ -40,12 +39,9 @@ class Preconditions(FsPart):
     """The checks that an open must pass before the app gets a handle. keeper: None if leases prove nothing on
     the store."""
 
-    def __init__(
-        self, fs: FsContext, *, views: Views, replaced_files: ReplacedFiles, keeper: LeaseKeeper | None
-    ) -> None:
+    def __init__(self, fs: FsContext, *, views: Views, keeper: LeaseKeeper | None) -> None:
         super().__init__(fs)
         self._views = views
-        self._replaced_files = replaced_files
         self._keeper = keeper
 
     async def decide(self, opening: OpenContext) -> None:

@@ -15,7 +15,6 @@ from policyfs.fs.access.views import Views
 from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.node import Node
-from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.kernel_cache.attributes import Timeouts
 from policyfs.fs.opening.bridge_handles import BridgeHandles
 from policyfs.fs.opening.passthrough import Passthrough
@@ -39,7 +38,7 @@ class RawDirectories(FsPart):
 
     def __init__(
         self, fs: FsContext, views: Views, timeouts: Timeouts, passthrough: Passthrough,
-        replaced_files: ReplacedFiles, bridge_handles: BridgeHandles, *, changes: bool, xattrs: bool,
+        bridge_handles: BridgeHandles, *, changes: bool, xattrs: bool,
     ) -> None:  # fmt: skip
         """changes: True if the bridge may also change and remove files: the store keeps owners in xattrs, and
         nobody else must be told (fs/kernel_cache/announcements.py). xattrs: True if apps see user.*."""
@@ -50,7 +49,6 @@ class RawDirectories(FsPart):
         self._views = views
         self._timeouts = timeouts
         self._passthrough = passthrough
-        self._replaced_files = replaced_files
         self._bridge_handles = bridge_handles
         self._known: Memo[tuple[object, int], tuple[RawNames | None]] = Memo(_REMEMBERED)
         self._moves: Memo[tuple[object, ...], int] = Memo(_REMEMBERED)
@@ -61,9 +59,7 @@ class RawDirectories(FsPart):
 
     def allow(self, directory: Node, caller: Caller) -> bool:
         """Let the bridge answer for all files in a directory that a caller reaches, if one decision holds for
-        all. Return True if it does.
-
-        INVARIANT: the caller has not awaited since it read the directory's state."""
+        all. Return True if it does. INVARIANT: no await since the caller read the directory's state."""
         if not self._nodes.vectors.in_use:
             return False
         if vectors.is_allowed(directory.nodeid, caller.uid):

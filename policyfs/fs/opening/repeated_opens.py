@@ -177,8 +177,7 @@ class RepeatedOpens:
             raise RuntimeError(f"the bridge answered {unknown} opens that were not decided")
 
     def _moved(self, event: Event, seen: vectors.Seen) -> Event:
-        """Return the event of a rename with its new path, and with the version of the file that it
-        replaced."""
+        """Return the event of a rename with its new path, and with the version of the replaced file."""
         above = next(one.path for one in self._of_files[seen.new_parent] if one.event.uid == seen.uid)
         size, mtime_ns = (seen.size, seen.mtime_ns) if seen.fh else (None, None)
         return event._replace(

@@ -77,13 +77,11 @@ class FirstTry:
 
 
 class SecondTries:
-    """The threads, by number, that got ESTALE for an open, until the kernel's second try of the open has
-    ended. The holder of a try is the holder of its caller (Caller.holder).
+    """The threads, by number, that got ESTALE for an open, until the kernel's second try has ended. Its
+    holder is that of its caller (Caller.holder).
 
-    A second try is first expected, and then under way. An expected second try is forgotten if it can no
-    longer come. There are three such cases: it has not come within _COMES_S; its LOOKUP has failed (failed())
-    and it has not come within _ENDS_S after that; or its thread has ended.
-    """
+    An expected second try is forgotten if it has not come within _COMES_S, or within _ENDS_S after its LOOKUP
+    has failed (failed()), or if its thread has ended."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -131,12 +129,9 @@ class SecondTries:
             self._failed[thread] = self._clock() + _ENDS_S
 
     def holds(self, thread: int, holder: Holder) -> bool:
-        """Return True if an open of this thread must wait before it begins (FirstTry.waits()).
-
-        The open must wait if it is a first try, and if a reload waits for second tries, some of them of this
-        holder. Opens of thread 0 do not wait: 0 stands for all threads outside the daemon's pid namespace, so
-        such an open may be a second try.
-        """
+        """Return True if a thread's open must wait (FirstTry.waits()): a first try, while a reload waits for
+        second tries of this holder. Not of thread 0, which stands for all outside the daemon's pid
+        namespace."""
         if self._held is None or holder not in self._busy:
             return False
         return thread != 0 and thread not in self._expected
@@ -152,13 +147,10 @@ class SecondTries:
             await self._held.wait()
 
     async def settled(self, most_s: float) -> bool:
-        """Wait until no second try of an open (after ESTALE) is expected or under way. Return False if that
-        took more than *most_s* seconds. Meanwhile first tries of the same holders wait (FirstTry.waits()).
-
-        INVARIANT: the caller puts the new policy in force right after this call, with no await in between. So
-        if this returns True, the policy does not change between the LOOKUP of a second try and the second try
-        itself. After False it may change.
-        """
+        """Wait until no second try of an open (after ESTALE) is expected or under way; meanwhile first tries
+        of the same holders wait. Return False after *most_s* seconds: then the policy may change between a
+        second try and its LOOKUP. INVARIANT: the caller puts the new policy in force next, with no await in
+        between."""
         if self._held is None:
             self._held, self._busy = trio.Event(), set(self._of)
         held, sought_s = self._held, self._clock()

@@ -18,7 +18,6 @@ from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.handles import Handle, looks_empty
 from policyfs.fs.inodes.node import NamesForgotten, Node, StaleNodeError
 from policyfs.fs.inodes.pending_writes import Head
-from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.opening.request import OpenContext
 from policyfs.fs.redacted.leased import LeasedFiles
 from policyfs.linux.statx import Stat, is_append_only
@@ -32,23 +31,19 @@ _LEASE_WAIT_S: Final = 50.0
 
 
 class WriteAccess(FsPart):
-    """The part of a mount that opens the store's files for writing. is_over: tells if the mount has ended.
-    remote: True if an open of a file may take long."""
+    """The part of a mount that opens the store's files for writing. is_over: tells if the mount has ended."""
 
     def __init__(
         self, fs: FsContext, *, views: Views, leased: LeasedFiles, change_lock: ChangeLock, drafts: Drafts,
-        replaced_files: ReplacedFiles, forget_names: NamesForgotten, is_over: Callable[[], bool],
-        remote: bool = False,
+        forget_names: NamesForgotten, is_over: Callable[[], bool],
     ) -> None:  # fmt: skip
         super().__init__(fs)
         self._views = views
         self._leased = leased
         self._change_lock = change_lock
         self._drafts = drafts
-        self._replaced_files = replaced_files
         self._forget_names = forget_names
         self._is_over = is_over
-        self._remote = remote
 
     async def grant(self, opening: OpenContext) -> None:
         """Give the handle a descriptor for writing, if the open may change the file."""
@@ -156,8 +151,6 @@ class WriteAccess(FsPart):
             self._gate.unchanged(handle.generation)  # if it has changed, the kernel opens again
 
     async def _called(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Call *function*, which opens a file, on a thread if the store is remote
-        (BackingFiles.find_apart())."""
         if self._remote:
             return await trio.to_thread.run_sync(function, *arguments)
         return function(*arguments)

@@ -18,10 +18,9 @@ from policyfs.fs.access.facts import version_key
 from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.expiring import Expiring
 from policyfs.fs.inodes.node_table import NodeTable
-from policyfs.fs.redacted.copy_keys import CopyKey, version_of_key
 from policyfs.fs.redacted.patching import apply_all, ranges_of
 from policyfs.fs.redacted.plans import PLANS_MAX, PlanFinder, Proof
-from policyfs.fs.redacted.results import NoRoom, Redacted, Refused
+from policyfs.fs.redacted.results import CopyKey, NoRoom, Redacted, Refused, version_of_key
 from policyfs.fs.redacted.windows import FilmFrames
 from policyfs.fs.saved.saved_copies import SavedCopies
 from policyfs.linux.statx import Stat
@@ -165,10 +164,8 @@ class Redactor:
         return self._copies.peek(CopyKey.of(ino_key, stat, what, who.lane))
 
     def _is_current(self, copy: Copy, ino_key: int, what: frozenset[str]) -> bool:
-        """Return True if a copy can still serve the version that it was made of.
-
-        If a file was copied while it had a writer, stat cannot prove that the copy has the latest bytes. In a
-        view that hides nothing, the reader must see them. Other readers see them after _UNSETTLED_S."""
+        """Return True if a copy can still serve its version. If the file had a writer, stat proves nothing: a
+        reader in a view that hides nothing must see the latest bytes, others after _UNSETTLED_S."""
         made = self._made[copy]
         if self._keeper is None or made.settled or self._keeper.is_void(NodeTable.dev_in(ino_key)):
             return True
@@ -311,13 +308,12 @@ class Redactor:
         return copy, Proof(before, lambda: True) if proven else None
 
     async def _copied(self, fd: int, stat: Stat, *, clones: bool, unwritten: bool) -> freezing.Frozen:
-        """Copy a file. unwritten: True if no process has the file open for writing. clones: True to clone
-        the file. If this is impossible, raise FrozenTooLarge, and make no copy in memory.
+        """Copy a file. unwritten: True if no process has it open for writing. clones: True to clone it, or
+        raise FrozenTooLarge.
 
-        INVARIANT: a thread does this if it may wait for a lock of the file. In passthrough, the kernel holds
-        such a lock during an app's read or write, even while it waits for a page of the app. A copy waits for
-        writers. On xfs a clone also waits for readers. (Before a clone the kernel writes changes to disk.)
-        """
+        INVARIANT: on a thread if it may wait for a lock of the file, which the kernel holds during an app's
+        passthrough read or write, even while that waits for a page of the app. A copy waits for writers, a
+        clone on xfs also for readers."""
 
         def make() -> freezing.Frozen:
             root = self._tree.making_fd if clones else None

@@ -36,9 +36,8 @@ from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.expiring import Expiring
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle
-from policyfs.fs.inodes.leased_bytes import LeasedBytes
 from policyfs.fs.inodes.node import Node
-from policyfs.fs.inodes.open_state import OpenState
+from policyfs.fs.inodes.open_state import LeasedBytes, OpenState
 from policyfs.fs.redacted.patching import patched_read, ranges_of
 from policyfs.fs.redacted.plans import PLANS_MAX, PlanFinder, Proof
 from policyfs.fs.redacted.windows import refuse_window
@@ -300,7 +299,6 @@ class LeasedFiles(FsPart):
     async def _bytes(
         self, shown: LeasedBytes, handle: Handle, offset: int, size: int
     ) -> tuple[memoryview, str]:
-        """Return bytes with hidden data replaced, and why they cannot be shown ("" if they can)."""
         fd = os.dup(shown.lease.fd)  # the lease's may be closed meanwhile
         try:
             if shown.film is None:
@@ -322,7 +320,7 @@ class LeasedFiles(FsPart):
         return is_same
 
     def _current(self, shown: LeasedBytes) -> bool:
-        """Return True if these patches still fit the file's bytes: the lease holds, and no reload came."""
+        """Return True if these patches still fit: the lease holds, and no reload came."""
         return shown.generation == self._gate.generation and shown.lease.holds()
 
     def _hides_enough(self, shown: LeasedBytes, handle: Handle) -> bool:

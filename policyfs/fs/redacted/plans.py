@@ -50,7 +50,6 @@ class PlanFinder:
         self._room = WindowRoom()
 
     def settles(self, proof: Proof) -> bool:
-        """Return True if the version in a proof can show whether the file has changed since."""
         return self._times_tell(proof.version.dev)
 
     async def locate(

@@ -15,14 +15,12 @@ import trio
 from policyfs.domain import OWNER_NONE, Facts
 from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.handles import Handle
-from policyfs.fs.inodes.leased_bytes import FilmReader
 from policyfs.fs.inodes.node import Node
-from policyfs.fs.inodes.open_state import OpenState
+from policyfs.fs.inodes.open_state import FilmReader, OpenState
 from policyfs.fs.inodes.saved_state import sum_of_text
 from policyfs.fs.redacted.copies import Redactor
-from policyfs.fs.redacted.copy_keys import CopyKey
 from policyfs.fs.redacted.plans import PlanFinder
-from policyfs.fs.redacted.results import Redacted
+from policyfs.fs.redacted.results import CopyKey, Redacted
 from policyfs.fs.saved.saved_copies import SavedCopies, SavedCopy, inode_of
 from policyfs.linux.statx import Stat
 from policyfs.redact.core.values import Outcome

@@ -246,8 +246,7 @@ class FilmFrames:
         return self._room.keep(self, lane, start, far)
 
     async def _fill_beside(self, ahead: Ahead, fd: int) -> None:
-        """Fill the window after the one that is being read. If that fails, the read of its bytes tries
-        again, and reports the error."""
+        """Fill the window after the one that is being read. An error is left to the read of its bytes."""
         try:
             with suppress(Exception):  # see above
                 await self._fill(ahead, fd)

@@ -113,7 +113,6 @@ class RecordTable:
         self._memory[at : at + len(whole)] = bytes(whole)
 
     def _copy(self, slot: int, copy: int) -> bytes | None:
-        """Return the record of a copy, or None if it is torn, or was never written."""
         at = self._at(slot, copy)
         checksum, number, size = _HEAD.unpack_from(self._memory, at)
         if size > self.room:

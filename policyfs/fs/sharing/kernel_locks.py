@@ -120,7 +120,7 @@ class _Account:
         self.tasks = 0
 
     def begin(self, now_s: float) -> tuple[float, float]:
-        """Begin a wait. Return the seconds of its first part, and the seconds that it may take in all."""
+        """Begin a wait. Return the seconds of its first part, and of all."""
         left_s = self._left(now_s)
         short_s = min(SHORT_S, self._short_s)
         self._short_s -= short_s
@@ -134,7 +134,6 @@ class _Account:
         self._long.remove(begin_s + short_s)
 
     def is_unused(self, now_s: float) -> bool:
-        """Return True if a new account would be the same."""
         idle = not self.tasks and not self._long
         return idle and self._left(now_s) >= MOST_S and self._short_s >= SHORT_SHARE
 

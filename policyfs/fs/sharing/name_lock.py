@@ -71,8 +71,6 @@ class NameLock:
 
 
 class _Locked:
-    """The context in which locks of names are taken."""
-
     __slots__ = ("_holder", "_lock", "_names", "_wanted")
 
     def __init__(self, lock: NameLock, holder: Hashable, names: tuple[tuple[int, bytes], ...]) -> None:

@@ -22,12 +22,9 @@ capabilities to the process."""
 
 
 def become(uid: int, gid: int, groups: Collection[int] = ()) -> None:
-    """Make this process run under other ids, without capabilities. The process must have only one thread.
-
-    groups: the supplementary groups. From then on the process cannot get rights back, also not by exec
-    (no_new_privs). The function reads everything back from the kernel. After an OSError the process must
-    exit: it may have some of the new ids, and capabilities.
-    """
+    """Make this process run under other ids, without capabilities and for good, also after exec
+    (no_new_privs). It must have only one thread. groups: the supplementary groups. All is read back from the
+    kernel. After an OSError the process must exit: it may have some of the new ids, and capabilities."""
     no_new_privs()
     bits = PRCTL(_PR_GET_SECUREBITS, 0, 0, 0, 0)
     if bits & _KEEPING:
@@ -43,11 +40,9 @@ def become(uid: int, gid: int, groups: Collection[int] = ()) -> None:
 
 
 def become_for_files(uid: int, gid: int, umask: int) -> None:
-    """Make this process reach files under other ids, without capabilities, and stay a process of its present
-    user, whom no process of *uid* can signal (setfsuid(2)).
-
-    The process must have only one thread, and ends with these ids. After an OSError it must exit.
-    """
+    """Make this process reach files under other ids, without capabilities and to its end, but stay a process
+    of its present user, whom no process of *uid* can signal (setfsuid(2)). It must have only one thread.
+    After an OSError it must exit."""
     no_new_privs()
     bound(frozenset())
     os.setgroups([])

@@ -33,13 +33,9 @@ def enter_own_mounts() -> None:
 
 
 def leave_network() -> bool:
-    """Move this process into an empty network namespace. Its later child processes are in that namespace,
-    too.
-
-    Call this before any thread starts. Return False if the kernel refuses. The mount works without the new
-    namespace, too. For a network store, the kernel itself still uses the namespace in which the store was
-    mounted.
-    """
+    """Move this process, before any thread starts, and its later children into an empty network namespace.
+    Return False if the kernel refuses; the mount works all the same. The kernel's own traffic with a network
+    store stays in the namespace of the store's mount."""
     return not LIBC.unshare(_CLONE_NEWNET)
 
 
@@ -49,11 +45,9 @@ def bind(source: str, target: str) -> None:
 
 
 def fork_first_process() -> int:
-    """Fork a child that is the first process of a new PID namespace. Return its pid, and 0 in the child.
-
-    When the child ends, the kernel kills all processes of the namespace. Call it before any thread starts.
-    Raises OSError: EPERM without CAP_SYS_ADMIN.
-    """
+    """Fork a child, before any thread starts, that is the first process of a new PID namespace: at its end
+    the kernel kills all others there. Return its pid, 0 in the child. Raises OSError: EPERM without
+    CAP_SYS_ADMIN."""
     own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     try:
         if LIBC.unshare(_CLONE_NEWPID):

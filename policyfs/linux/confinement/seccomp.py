@@ -143,12 +143,9 @@ class _Program(ctypes.Structure):
 
 
 def close_door(pid: int, *, special_files: bool = False) -> bool:
-    """Limit every thread of this process permanently to the system calls that the serving daemon needs.
-
-    pid: this process, the only one to which it may send signals. special_files: True to permit the creation
-    of fifos, sockets and devices. Return False if there is no list of calls for this machine, or the kernel
-    has no seccomp. Raises OSError if a thread does not get the filter.
-    """
+    """Limit every thread of this process for good to the system calls that the serving daemon needs. pid:
+    this process, the only one that it may signal. special_files: permit fifos, sockets and devices. Return
+    False without a list for this machine, or seccomp. Raises OSError if a thread does not get the filter."""
     machine = platform.machine()
     program = filter_program(machine, pid, special_files=special_files)
     if program is None:
@@ -174,11 +171,9 @@ def _install(number: int, program: bytes, flags: int) -> bool:
 
 
 def unknown_program(machine: str) -> bytes:
-    """Return the filter that answers ENOSYS to calls that libc can do without.
-
-    Unlike those of filter_program(), which allows these calls, its refusals are not logged: libc tries clone3
-    for every new thread. Of the answers of several filters, the strictest counts.
-    """
+    """Return the filter that answers ENOSYS to calls that libc can do without. Unlike those of
+    filter_program(), which allows them, its refusals are not logged: libc tries clone3 for every new thread.
+    The strictest answer of several filters counts."""
     clone3 = NUMBERS[machine]["clone3"]
     return _packed([
         *_native(machine),
@@ -238,10 +233,8 @@ def only_wait() -> bool:
 def _program(
     machine: str, names: Collection[str], looked_at: Mapping[str, list[Instruction]], end: list[Instruction]
 ) -> bytes:
-    """Return a filter. names: the calls to allow; for these without arguments, the kernel caches the answer.
-
-    looked_at: the code for calls that are decided by arguments. end: the code for calls that are not listed.
-    """
+    """Return a filter. names: calls to allow, whose answer the kernel caches if they have no entry in
+    looked_at, the code for calls that are decided by arguments. end: the code for all other calls."""
     calls, program = NUMBERS[machine] | _WAITING[machine], _native(machine)
     for name, block in looked_at.items():
         program += [(_JUMP_EQUAL, 0, len(block), calls[name]), *block]

@@ -20,10 +20,9 @@ import trio
 import trio.testing
 
 from policyfs.domain import Audit
-from policyfs.fs.access.admission import Admitted
 from policyfs.fs.filesystem import FileSystem
 from policyfs.fs.foundation import Foundation, Settings
-from policyfs.fs.inodes.caller import Caller
+from policyfs.fs.inodes.caller import Admitted, Caller
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import ROOT_ID, Node
 from policyfs.journal.writing.committer import Committer

@@ -51,11 +51,8 @@ class Draft(NamedTuple):
         return any(Level.ADD in wish.shares.values() for wish in self.wishes)
 
     def filled(self) -> list[tuple[tuple[str, ...], list[str]]]:
-        """Return the directories that the policy limits to some sorts of media and in which an app may write.
-
-        They are grouped: each item has sorts of media (such as ``image``), and the directories with these
-        sorts.
-        """
+        """Return the directories in which an app may write and that the policy limits, grouped: each item has
+        sorts of media (such as ``image``), and the directories with these."""
         names = {
             name for wish in self.wishes for name, level in wish.shares.items() if level is not Level.READ
         }

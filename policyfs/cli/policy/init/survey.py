@@ -20,11 +20,8 @@ _MEDIA: Final = frozenset({"image", "video", "audio"})
 
 @dataclass(slots=True)
 class Directory:
-    """A directory at the top of a store. files: the number of files that were found below it.
-
-    more: True if some names below the directory were not read. kinds: the number of sniffed files of each
-    kind. examples: a path for each kind.
-    """
+    """A directory at the top of a store. files: the number of files found below it. more: True if some names
+    below were not read. kinds: the number of sniffed files of each kind. examples: a path for each."""
 
     name: str
     files: int = 0

@@ -78,11 +78,8 @@ def wish_of(text: str) -> Wish:
 
 
 def uid_of(user: str) -> tuple[int | None, str]:
-    """Return the uid and the account name of a user name or number.
-
-    The uid is None if no account has this name. The account name is empty if there is no account. Raises
-    UsageError for root, for a uid of policyfs's workers, and for a number out of range.
-    """
+    """Return the uid and the account name of a user name or number; None, or "", if there is no such account.
+    Raises UsageError for root, a uid of policyfs's workers, and a number out of range."""
     if user.isascii() and user.isdigit():
         uid = int(user)
         if uid == 0:
