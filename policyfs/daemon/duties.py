@@ -97,8 +97,7 @@ time."""
 
 async def kept(bugs: BugLog, name: str, work: Callable[[], Awaitable[None]]) -> None:
     """Run *work* until it returns or is cancelled; after an exception again. INVARIANT: only the end of the
-    FUSE session ends the daemon: an exception in one task of a nursery would cancel all others, and the
-    mount."""
+    FUSE session ends the daemon: an exception in one task would cancel all others, and the mount."""
     while True:
         try:
             await work()

@@ -40,8 +40,7 @@ class Garbage:
     number of freezes since the last complete collection."""
 
     def __init__(self, requests: Callable[[], int], *, most_freezes: int = MOST_FREEZES) -> None:
-        """requests: returns the number of all requests so far. most_freezes: the freezes until a complete
-        collection."""
+        """requests: returns their number so far. most_freezes: the freezes until a complete collection."""
         self._requests = requests
         self._most_freezes = most_freezes
         self._seen = self._collected = -1

@@ -34,12 +34,10 @@ _LOOK_S: Final = 0.01
 
 class HighWaterMark:
     """A file with the high-water mark of all daemons of a trail root. Thread-safe. INVARIANT: an exception (a
-    rule for a limited time) that has ended never begins again, even if the clock goes back or a daemon
-    restarts."""
+    rule for a limited time) that has ended never begins again, after a restart and with a clock put back."""
 
     def __init__(self, root: Path, clock_ns: Callable[[], int] | None = None) -> None:
-        """Open the file with the mark in the directory *root*. If the file is missing, make it. Raises
-        PolicyfsError."""
+        """Open the file in the directory *root*, or make it. Raises PolicyfsError."""
         self._clock_ns = time.time_ns if clock_ns is None else clock_ns
         self._path = root / NAME
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -70,8 +68,7 @@ class HighWaterMark:
 
     @property
     def damaged(self) -> bool:
-        """True if the file has no readable number. Then all exceptions (rules for a limited time) count as
-        ended."""
+        """True if the file has no readable number: all exceptions (rules for a limited time) have ended."""
         return self._mark_ns == _NEVER
 
     def now_ns(self) -> int:
@@ -96,8 +93,7 @@ class HighWaterMark:
             self._mark_ns = max(self._mark_ns, at_ns)
 
     def _raised(self, at_ns: int) -> int:
-        """Raise the number in the file to *at_ns*, and return it; another daemon may have raised it. Raises
-        OSError."""
+        """Raise the number in the file to *at_ns*, and return it, perhaps a later one. Raises OSError."""
         self._lock()
         try:
             text = os.pread(self._fd, 64, 0)

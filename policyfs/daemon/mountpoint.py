@@ -46,17 +46,15 @@ def read_own_proc(undo: contextlib.ExitStack, log: Log) -> None:
 
 
 class Mountpoint:
-    """A mounted FUSE device. close() removes the mount, so that no dead mount stays at the mountpoint.
-    readiness: waits for requests of the session; None before the session runs. has_begun: True once the
-    daemon reads requests."""
+    """A mounted FUSE device. close() removes the mount, so that no dead one stays. readiness: waits for
+    requests of the session; None before it runs. has_begun: True once the daemon reads requests."""
 
     def __init__(
         self, options: MountOptions, end: EndOfMount, log: Log, kills: Kills,
         *, read_only: bool, guard: Callable[[int], None], adopted: session.Device | None = None,
     ) -> None:  # fmt: skip
         """Mount, or raise MountError. adopted: the mounted device of a daemon that has died. guard: gives
-        another process the descriptor that ends the connection if the daemon is killed, even if threads wait
-        for locks."""
+        another process the descriptor that ends the connection of a killed daemon, even if threads wait."""
         self._path = options.mountpoint
         self._end = end
         self._log = log
@@ -168,8 +166,7 @@ class Mountpoint:
 
     def _kill_writer(self, pid: int, waited_s: float) -> bool:
         """Kill the process for whose read or write the loop waits; called on another thread. waited_s: the
-        seconds for which it was seen to wait. Return False if it cannot be killed, or is the daemon
-        itself."""
+        seconds for which it was seen to wait. Return False if it cannot be killed, or is the daemon."""
         if pid in {os.getpid(), UNKNOWN}:
             return False
         try:
@@ -195,8 +192,7 @@ class Mountpoint:
         return bounded_reads.one(pid, lambda: has_open(pid, f"0:{self.device.conn_id}"), otherwise=False)
 
     def _end_circle(self, pid: int) -> None:
-        """End the connection. Not called on the loop's thread. pid: the process with the waiting write, or
-        UNKNOWN."""
+        """End the connection, not on the loop's thread. pid: of the waiting write, or UNKNOWN."""
         uid = None
         with contextlib.suppress(OSError):
             uid = procfs.owner(pid)

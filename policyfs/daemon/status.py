@@ -186,8 +186,7 @@ def _inotify(daemon: Reported) -> control.Json | str | None:
 
 
 def questions_about(fs: FileSystem) -> dict[str, control_server.Question]:
-    """Return the functions that answer questions about a path: a dictionary from each command of the control
-    socket to its function."""
+    """Return the functions that answer questions about a path, by their command on the control socket."""
     return {"file": partial(file_of, fs)}
 
 

@@ -15,8 +15,7 @@ RECENT_NS: Final = 600 * 1_000_000_000
 
 
 class WorkerLosses:
-    """A recorder that puts lost workers on record: the difference between their counts now and the counts
-    already on record."""
+    """Puts lost workers on record: the difference between their counts now and those on record."""
 
     def __init__(
         self, journal: Journal, warn: Callable[[str], None], now_s: Callable[[], float] = time.monotonic

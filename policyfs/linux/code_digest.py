@@ -21,8 +21,7 @@ def code_digest(package: str = _PACKAGE) -> str:
 
 
 def digest_of(paths: Iterable[str | os.PathLike[str]], directory: str | os.PathLike[str]) -> str:
-    """Return the SHA-256, in hex digits, of files: of their paths below a directory, sizes and bytes, in this
-    order. Raises OSError."""
+    """Return the SHA-256 (hex) of files: their paths below a directory, sizes and bytes. Raises OSError."""
     found, above = hashlib.sha256(), os.path.join(directory, "")
     for path in paths:
         with open(path, "rb", buffering=0) as file:

@@ -14,9 +14,8 @@ _FLAGS: Final = struct.Struct("=Q")
 
 
 def set_immutable(path: str, *, immutable: bool) -> bool:
-    """Permit or forbid new, removed and renamed names in a directory; mounts below it stay possible. Return
-    False if it is missing, its file system has no such flag (tmpfs before Linux 6.0), or CAP_LINUX_IMMUTABLE
-    is."""
+    """Permit or forbid changes of names in a directory; mounts below it stay possible. Return False if it is
+    missing, its file system has no such flag (tmpfs before Linux 6.0), or CAP_LINUX_IMMUTABLE is."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:

@@ -115,8 +115,7 @@ def check_name(name: bytes) -> bytes:
 
 
 def join_names(names: Sequence[bytes]) -> Iterator[bytes]:
-    """Yield the relative path of *names* in pieces for one system call each. Raises OSError(EINVAL) as
-    check_name()."""
+    """Yield the path of *names* in pieces for one system call each. Raises OSError as check_name()."""
     part: list[bytes] = []
     size = 0
     for name in names:
@@ -244,8 +243,7 @@ def handle_and_mount(fd: int) -> tuple[bytes, int]:
     (name_to_handle_at(2)).
 
     The handle is its type (int32), then its opaque bytes: unique within a file system, valid as long as the
-    inode, and never of a later one. If the file system cannot open by handle, it only identifies the inode
-    (AT_HANDLE_FID, Linux 6.5)."""
+    inode, and never of a later one. Some file systems cannot open by it (AT_HANDLE_FID, Linux 6.5)."""
     mount_id = ctypes.c_int()
     for flags in (AT_EMPTY_PATH, AT_EMPTY_PATH | _AT_HANDLE_FID):
         handle = _FileHandle(_MAX_HANDLE)

@@ -121,8 +121,7 @@ def mount_of_fd(fd: int) -> Mount | None:
 
 
 def mount_id_of_fd(fd: int, pid: int | None = None) -> int | None:
-    """Return the mnt_id of a descriptor of a process (None: this one), or None if fdinfo lacks it. Raises
-    OSError."""
+    """Return the mnt_id of a process's (None: this) descriptor; None if fdinfo lacks it. Raises OSError."""
     with open(procfs.path("self" if pid is None else pid, f"fdinfo/{fd}"), "rb") as lines:
         for line in lines:
             if line.startswith(b"mnt_id:"):

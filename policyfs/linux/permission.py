@@ -17,8 +17,7 @@ _AT_EACCESS: Final = 0x200
 
 def first_refusal(uid: int, gid: int, groups: Sequence[int], wanted: Sequence[tuple[int, int]]) -> int | None:
     """Return the index of the first object to which a user lacks access, or None. wanted: descriptors (O_PATH
-    is enough), each with a sum of R_OK, W_OK and X_OK. Needs root. Raises PermissionError if the child cannot
-    become the user."""
+    is enough), each with a sum of R_OK, W_OK and X_OK. Needs root. Raises PermissionError."""
 
     def refused() -> bytes:
         become(uid, gid, groups)

@@ -36,8 +36,7 @@ def make_private(path: str | os.PathLike[str], mode: int = 0o700) -> None:
 
 
 def check_private(fd: int, path: str) -> None:
-    """Raise PermissionError for an open file that another user may have made, to read or change what is
-    written there."""
+    """Raise PermissionError for an open file that another user may have made, to read or change its text."""
     info = os.fstat(fd)
     reason = ""
     if not stat.S_ISREG(info.st_mode):

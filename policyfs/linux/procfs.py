@@ -16,8 +16,7 @@ _prefix, _directory, _root = "/proc/", -1, Path("/proc")
 
 
 def use(directory: int) -> None:
-    """Read by an instance of procfs from now on: a descriptor of its root, which stays open (-1: /proc
-    again)."""
+    """Read by an instance of procfs from now on: its root's descriptor, to stay open (-1: /proc again)."""
     global _prefix, _directory, _root
     where = "/proc" if directory < 0 else f"/proc/self/fd/{directory}"
     _prefix, _directory, _root = "/proc/" if directory < 0 else "", directory, Path(where)
@@ -44,8 +43,7 @@ def link(pid: int, name: str) -> bytes:
 
 
 def links(pid: int, name: str) -> Iterator[tuple[str, str]]:
-    """Yield the names and targets of the links in a directory of a process, such as ``fd``. Raises
-    OSError."""
+    """Yield names and targets of the links in a process's directory, such as ``fd``. Raises OSError."""
     at = None if _directory < 0 else _directory
     directory = os.open(f"{_prefix}{pid}/{name}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
     try:

@@ -64,8 +64,7 @@ def _paths(groups: str) -> list[str]:
 
 
 def unit_of(groups: str) -> str:
-    """Return the unit of the system in the text of a ``cgroup`` file, or "". Units of users are none: a user
-    chooses their names."""
+    """Return the system's unit in a ``cgroup`` file's text, or "". (A user's unit has any name: none.)"""
     for path in _paths(groups):
         names = path.split("/")
         found = next(filter(_UNIT.match, names), "")

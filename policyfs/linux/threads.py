@@ -15,8 +15,7 @@ _NONE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
 
 
 def has_ended(thread: int) -> bool:
-    """Return True if the thread with this number (gettid(2)) has ended; False before Linux 6.9, which does
-    not tell."""
+    """Return True if the thread of this number (gettid(2)) has ended; False before Linux 6.9."""
     try:
         pidfd = os.pidfd_open(thread, _PIDFD_THREAD)
     except ProcessLookupError:

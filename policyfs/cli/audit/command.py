@@ -40,8 +40,7 @@ _FORWARD: Final = (
 
 
 def add_trail_option(parser: argparse.ArgumentParser) -> None:
-    """Add the option ``--trail`` (the trail root: the directory of all trails) to a command that reads
-    trails."""
+    """Add ``--trail`` (the directory of all trails) to a command that reads trails."""
     help_ = "the trail root, or one mount's directory in it (default: %(default)s)"
     parser.add_argument("--trail", metavar="DIR", default=trail_root(), help=help_)
 

@@ -34,8 +34,7 @@ def add_hold(parser: argparse.ArgumentParser) -> None:
 
 
 def run_hold(args: argparse.Namespace) -> int:
-    """Add, remove or list holds (periods of the trail that must be kept), for all mounts below --trail.
-    Raises UsageError."""
+    """Add, remove or list holds (periods to be kept) of all mounts below --trail. Raises UsageError."""
     chains = chains_of(args)
     if args.what == "list":
         return _list(chains, as_json=args.json)

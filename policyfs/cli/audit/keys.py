@@ -36,8 +36,7 @@ def run_key(args: argparse.Namespace) -> int:
 
 
 def key(what: str, *, as_json: bool) -> int:
-    """Show the keys that sign the trails, or make a new key and sign it with the old one. Raises
-    PolicyfsError."""
+    """Show the trails' keys, or make a new one, signed with the old. Raises PolicyfsError."""
     from policyfs.journal.sealing.keys import KeyStore, is_signed
     from policyfs.trail.chain.seal import read_keys
 

@@ -63,8 +63,7 @@ class KeptPolicies:
         return None
 
     def rule(self, digest: str, rule_id: str) -> Rule | None:
-        """Return the rule of this id in the policy with this digest, or None if the policy or the rule is
-        unknown."""
+        """Return the rule of this id in the policy with this digest; None if either is unknown."""
         return None if self.policy(digest) is None else self._rules.get((digest, rule_id))
 
     def fact(self, digest: str, rule_id: str) -> RuleFact | None:

@@ -61,8 +61,7 @@ def add_query(parser: argparse.ArgumentParser, *, named: bool = False) -> None:
 
 
 def selection_of(args: argparse.Namespace) -> Selection:
-    """Return the selection of events that the query and options of a command line describe. Raises
-    UsageError."""
+    """Return the events that a command line's query and options select. Raises UsageError."""
     text = " ".join(args.query)
     given = {
         "since": [args.since] if args.since else [],
@@ -140,8 +139,7 @@ def hole_fields(holes: list[tuple[str, Hole]]) -> list[Fields]:
 
 
 def finish(trail: IndexedTrail, code: int, wanted: Selection | None = None) -> int:
-    """Print the holes in what was read of a trail on stderr. Return EXIT_INCOMPLETE if there are some, else
-    *code*."""
+    """Print the holes in what was read on stderr. Return EXIT_INCOMPLETE if there are some, else *code*."""
     holes = holes_of(trail, wanted)
     sys.stdout.flush()
     for name, hole in holes[:_TOLD]:

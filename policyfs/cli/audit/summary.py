@@ -178,8 +178,7 @@ def _marked(summary: Summary, at: int, before: Groups, fields: int) -> Groups:
 
 
 def summarize(trail: IndexedTrail, wanted: Selection, by: list[str]) -> Summary:
-    """Count the events that a selection contains. by: the names of the fields by which the counts are
-    grouped."""
+    """Count the events of a selection. by: the fields by which they are grouped."""
     summary = Summary(by, StoredGroups(len(by)))
     for chain in trail.chains:
         restarts = Restarts()

@@ -90,8 +90,7 @@ def all_status(silent: list[str]) -> list[control.Json]:
 
 
 def part(status: control.Json, name: str) -> control.Json:
-    """Return the part of a status with this name. Return an empty dictionary if a daemon of another version
-    lacks it."""
+    """Return the part of a status with this name; empty if a daemon of another version lacks it."""
     found = status.get(name)
     return found if isinstance(found, dict) else {}
 

@@ -34,8 +34,7 @@ def opened(path: str) -> Iterator[int]:
 
 
 def kind_in_worker(fd: int) -> str | None:
-    """Return the content kind of a file, found by a confined worker process; None if it is unknown. Raises
-    SnifferError."""
+    """Return a file's kind, found by a confined worker; None if unknown. Raises SnifferError."""
     return _by_worker(lambda sniffer: sniffer.kind_of_fd(fd))
 
 
@@ -47,9 +46,8 @@ def plan_for(fd: int, words: frozenset[str]) -> tuple[str | None, Plan]:
 
 
 def start_sniffer(workers: int = 1) -> Sniffer:
-    """Start confined workers; for root, under uids that no process has. The search for these uids reads the
-    uids of all processes. If the kernel permits it, the search uses an instance of procfs that no app can
-    lock. Raises SnifferError."""
+    """Start confined workers; for root, under uids that no process has. Their search reads all processes, if
+    possible in an instance of procfs that no app can lock. Raises SnifferError."""
     from policyfs.content.sniffer import Sniffer
 
     with own_instance():

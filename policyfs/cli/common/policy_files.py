@@ -57,8 +57,7 @@ def _read_regular(file: Path) -> bytes:
 
 
 class Batch:
-    """A reader of several policies for one command. If a policy has errors, the reader prints the errors and
-    reads the next policy."""
+    """A reader of several policies for one command. It prints a policy's errors, and reads the next."""
 
     def __init__(self, errors: TextIO) -> None:
         """errors: the stream for errors in policies (not for those of reading a file)."""

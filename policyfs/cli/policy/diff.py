@@ -20,8 +20,7 @@ from policyfs.trail.lines.table import shown
 
 
 def run_diff(args: argparse.Namespace) -> int:
-    """Print every difference of two policies. Return 1 if the new policy allows more, and --ack does not
-    accept that."""
+    """Print every difference of two policies. Return 1 if the new one allows more than --ack accepts."""
     old, new = (Side(path, parse_policy(read_sources(path))) for path in (args.old, args.new))
     accepted = {} if args.ack is None else accepted_in(args.ack)
     found = compared(old, new, at_ns(args))
@@ -50,8 +49,7 @@ def compared(old: Side, new: Side, since_ns: int) -> Diff:
 
 
 def accepted_in(path: str) -> dict[str, str]:
-    """Read a file of accepted changes (--ack). Return a dictionary from the id of each change to the reason.
-    Raises PolicyfsError."""
+    """Return the accepted changes of a file (--ack): the reason of each, by its id. Raises PolicyfsError."""
     return parse_accepted(_read(path))
 
 

@@ -224,6 +224,5 @@ def _held(status: Json, ops: Op, decision: Decision, found: LiveFile, _caller: C
 
 
 def told(layer: Layer | None) -> str:
-    """Return a line of text that names the part of the system that refuses the request. The line before has
-    its cause."""
+    """Return a line that names the part of the system that refuses. The line before has its cause."""
     return f"  refused by: {'nothing' if layer is None else layer.name}"

@@ -116,8 +116,7 @@ def user_of(uid: int | None, pid: int | None, status: Json) -> Caller:
 
 
 def process(pid: int) -> Caller:
-    """Return the user of a running process, by the ids that the kernel uses for files (fsuid, fsgid). Raises
-    PolicyfsError."""
+    """Return the user of a process, by the ids for files (fsuid, fsgid). Raises PolicyfsError."""
     try:
         text = status_file(pid)
     except OSError as error:
@@ -131,8 +130,7 @@ def process(pid: int) -> Caller:
 
 
 def look(status: Json, path: bytes, engine: Engine, who: Principal, op: Op) -> LiveFile:
-    """Return the object at a path in a mount, with the facts that the mount itself would find. Raises
-    PolicyfsError."""
+    """Return the object at a path, with the facts that the mount would find. Raises PolicyfsError."""
     import trio
 
     from policyfs.cli.common.looking import start_sniffer

@@ -25,8 +25,7 @@ from policyfs.trail.lines.table import shown
 
 @paused()  # garbage need not be collected: the process ends soon
 def run_lint(args: argparse.Namespace) -> int:
-    """Print the probable mistakes in each policy. Return 1 if there is a mistake that no comment in the
-    policy silences."""
+    """Print the probable mistakes in each policy. Return 1 if no comment in it silences one."""
     batch = Batch(sys.stderr if args.json else sys.stdout)
     told = []
 

@@ -62,8 +62,7 @@ class Narrower:
         return [*(one for one in self.sources if one.name != new.name), new]
 
     def silenced(self, sources: Sequence[SourceText]) -> list[SourceText]:
-        """Return the texts of the narrower policy with comments for `policy lint` above allow rules that deny
-        rules now cover."""
+        """Return its texts, with comments for `policy lint` above allow rules that deny rules now cover."""
         meant = defaultdict[str, set[int]](set)
         found = lint(load_policy(sources), sources, at_ns=ALWAYS).findings
         known = {one.subject for one in lint(self.engine, self.sources, at_ns=ALWAYS).findings}

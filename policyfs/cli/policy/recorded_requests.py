@@ -109,8 +109,7 @@ class RecordedRequests:
         )
 
     def effect(self, digest: str, rule: str) -> str | None:
-        """Return the effect (such as ``deny``) of a rule. Return None if the trail has not kept the policy's
-        text."""
+        """Return the effect (such as ``deny``) of a rule; None if its policy's text is not kept."""
         fact = self._policies.fact(digest, rule)
         return None if fact is None else fact.effect
 

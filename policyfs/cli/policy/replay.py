@@ -19,8 +19,7 @@ from policyfs.policy.replay.report import Example, Report
 
 
 def run_replay(args: argparse.Namespace) -> int:
-    """Print the requests to which the other policy gives another answer. Return 1 if the other policy allows
-    more or less."""
+    """Print the requests that the other policy answers otherwise. Return 1 if it allows more or less."""
     engine = load_policy(read_sources(args.policy))
     if args.monitor:
         engine = compile_policy(engine.policy, monitor=True)

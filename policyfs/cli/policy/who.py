@@ -24,8 +24,7 @@ _NAMED: Final = 4
 
 @dataclass(slots=True)
 class Person:
-    """One uid, or a range of uids of an app. app: None if the uids belong to no app. user: the account's
-    name."""
+    """One uid, or a range of an app's. app: None if they belong to no app. user: the account's name."""
 
     app: str | None
     first: int

@@ -84,9 +84,8 @@ def ask(mount_fd: int, identity: Identity, asked: Sequence[Canary], *, reads: bo
 
 
 def in_process(identity: Identity, work: Callable[[], object], kept: Sequence[int] = ()) -> Any:
-    """Call *work* in a forked process with this identity. Return its result, which travels as JSON. If the
-    process is killed, call *work* again in a new process. kept: the descriptors that *work* needs. Raises
-    NoAnswerError."""
+    """Call *work* in a forked process with this identity. Return its result, which travels as JSON. After a
+    kill, call it in a new process. kept: the descriptors that it needs. Raises NoAnswerError."""
     for _ in range(_TRIES):
         data = answer_of(lambda: _result(identity, work), timeout_s=DEADLINE_S, kept=kept)
         if data is None:

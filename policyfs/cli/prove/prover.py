@@ -95,8 +95,7 @@ class Caller:
     identity: Identity
 
     def principal(self, engine: Engine, app: str | None) -> Principal:
-        """Return the principal for the requests of this caller. app: the app of an app mount; None for a
-        shared mount."""
+        """Return the principal of this caller's requests. app: of an app mount; None for a shared one."""
         uid = self.identity.uid
         return engine.principal(uid) if app is None else engine.app_principal(app, uid)
 

@@ -82,8 +82,7 @@ def step_aside(inode: int, mountpoint: str) -> None:
 
 
 def release(inode: int, mountpoint: str) -> None:
-    """Remove this daemon's control socket. inode: the socket's inode number, so that other daemons' sockets
-    stay."""
+    """Remove this daemon's control socket, by its inode number: another daemon's stays."""
     for path in (socket_path(mountpoint), *leaving_paths(mountpoint)):
         if _is_inode(path, inode):
             path.unlink(missing_ok=True)
@@ -97,8 +96,7 @@ def _is_inode(path: Path, inode: int) -> bool:
 
 
 def answer_on(server: socket.socket) -> trio.SocketListener:
-    """Let clients connect to a socket that claim() has bound. Call this once the daemon is ready for
-    clients."""
+    """Let clients connect to a socket of claim(), once the daemon is ready for them."""
     server.listen(1024)  # a daemon that hangs accepts nothing, and its queue must not be full at once
     server.setblocking(False)
     return trio.SocketListener(trio.socket.from_stdlib_socket(server))

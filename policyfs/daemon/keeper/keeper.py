@@ -130,8 +130,7 @@ class Keeper:
         return self._serve(is_first=False)
 
     def _successor_of(self, pid: int) -> int:
-        """Let the spare follow a daemon that was just killed. Return its pid; 0, and log the reason, if none
-        follows."""
+        """Let the spare follow a killed daemon. Return its pid; 0, and log the reason, if none does."""
         now = time.monotonic_ns()
         since = self._state.serving_ns
         self._early = 0 if since and now - since > _SHORT_NS else self._early + 1
@@ -148,8 +147,7 @@ class Keeper:
 
     def _status_of(self, pid: int) -> int:
         """Wait until a daemon has ended, and return its wait status; that of a kill, if it was killed and has
-        threads that do not end yet. Meanwhile pass signals of other processes on. (Those of a terminal come
-        to the daemon, too.)"""
+        threads that do not end yet. Meanwhile pass signals of processes (not of a terminal) on."""
         while True:
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:

@@ -29,8 +29,7 @@ OVERRIDDEN: Final = "raw_types has no effect on kinds that policyfs can redact: 
 
 class Loader(NamedTuple):
     """Functions that load a policy. read: returns the texts of a mount's policy. parse: parses texts and
-    proves the policy's invariants, before the daemon serves. compile: compiles a policy with the mount's
-    options."""
+    proves invariants, before the daemon serves. compile: with the mount's options."""
 
     read: Callable[[], Sources]
     parse: Callable[[Sources], Policy]
@@ -86,8 +85,7 @@ class Policies:
         journal.tell("mount", fields, policy=policy_text(digest, self._sources), previous=self.previous)
 
     def read(self, *, previous: bool) -> Sources:
-        """Read the texts to load: the texts in the policy's files or, with *previous*, the texts of the
-        previous policy."""
+        """Read the texts to load: in the policy's files or, with *previous*, of the previous policy."""
         if not previous:
             return self._loader.read()
         if not self.previous:
@@ -109,8 +107,7 @@ class Policies:
         return self.without_ended(engine)
 
     def without_ended(self, engine: Engine) -> Engine:
-        """Return a compiled policy without exceptions that have ended by now: *engine* itself if there are
-        none."""
+        """Return a policy without exceptions that have ended by now: *engine* if there are none."""
         return as_of(engine, self.mark.now_ns())
 
     def has_ended(self, engine: Engine) -> bool:
@@ -180,8 +177,7 @@ class Policies:
         self.mark.close()
 
     def refuse(self, sources: Sources | None, by: MountEnd, reason: str) -> None:
-        """Queue a record that a policy was refused. Never waits. sources: its texts; None if they could not
-        be read."""
+        """Queue a record of a refused policy. Never waits. sources: its texts; None if unreadable."""
         fields: dict[str, object] = {"result": "refused", "policy": self.engine.digest}
         text = None
         if sources is not None:
@@ -210,8 +206,7 @@ def saved_text(directory: Path, digest: str) -> Sources:
 
 
 def _exceptions(engine: Engine) -> dict[str, object]:
-    """Return the field of a record that lists the exceptions in force (rules for a limited time), each with
-    its end."""
+    """Return a record's field with the exceptions in force (rules for a limited time) and their ends."""
     gone = ended(engine.policy)
     live = {
         one.rule.id.removeprefix(PREFIX): instant_text(one.until_ns)

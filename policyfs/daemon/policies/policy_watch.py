@@ -32,8 +32,7 @@ Marks = tuple[_Mark, ...]
 
 
 def marks(path: Path) -> Marks:
-    """Return identity, size and times of each file of a policy. Leave out files that are missing or cannot be
-    read."""
+    """Return identity, size and times of each file of a policy that can be read."""
     try:
         files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
     except OSError:

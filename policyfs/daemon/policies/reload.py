@@ -97,8 +97,7 @@ class Reload:
     async def _reloaded(
         self, by: MountEnd, *, previous: bool, expected: object, live: object = None
     ) -> int:
-        """Load the policy, or the previous one, and put it in force. Return its generation. INVARIANT: the
-        caller has the turn."""
+        """Put a loaded policy in force. Return its generation. INVARIANT: the caller has the turn."""
         policies, sources = self._policies, None
         try:
             read = partial(policies.read, previous=previous)
@@ -176,9 +175,8 @@ class Reload:
         return generation
 
     async def _tell(self, generation: int) -> control.Json:
-        """Write the record of the policy in force, make the kernel drop its caches, and find the open files
-        that the policy would not open so (the kernel still lets apps use them). Return an answer for the
-        client."""
+        """Write the record of the policy in force, make the kernel drop its caches, and find open files that
+        the policy would not open so (apps still use them). Return the client's answer."""
         gate, policies = self._fs.gate, self._policies
         digest = gate.engine.digest
         async with trio.open_nursery() as nursery:
@@ -231,8 +229,7 @@ class Reload:
             return self._policies.successor()
 
     def _check_app(self, policy: Policy) -> None:
-        """Raise UsageError for a policy without the app of an app mount, or without a uid or group that the
-        mount admits."""
+        """Raise UsageError for a policy without an app mount's app, or its admitted uid or groups."""
         name, uid = self._options.app, self._options.user_id
         if name is None:
             return
@@ -258,8 +255,7 @@ class Reload:
 
 
 async def _at_most(most_s: float, work: Callable[[], T], late: T | None = None) -> T | None:
-    """Do work that may wait for a disk on a thread. After *most_s* seconds, leave it alone, and return
-    *late*."""
+    """Do work on a thread that may wait for a disk. After *most_s* leave it, and return *late*."""
     with trio.move_on_after(most_s):
         return await trio.to_thread.run_sync(work, abandon_on_cancel=True)
     return late

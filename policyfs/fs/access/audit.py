@@ -56,8 +56,7 @@ class Details(TypedDict, total=False):
 
 
 class Recorder:
-    """The recorder of one mount: it puts the gate's decisions on record. uids: False if the callers' uids and
-    gids are not known."""
+    """Puts one mount's decisions on record. uids: False if the callers' uids and gids are not known."""
 
     def __init__(self, sink: Journal, mount: str, *, uids: bool = True) -> None:
         self._uids = uids

@@ -144,8 +144,7 @@ class FactFinder:
         sniffed. None if sniffing failed. evidence: keeps the lease until the request takes effect. seeing:
         for `see`, where an unchanged stat is enough on a store without useful leases.
 
-        Raise OSError(ESTALE) if *evidence* expects another file, UnprovenKindError if it demands a lease in
-        vain."""
+        Raise OSError(ESTALE) if *evidence* expects another file, UnprovenKindError if it gets no lease."""
         is_open = not fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH
         if self._keeper is None and is_open:  # a store without leases may take long to open a file anew
             return await self._kind_of_own(os.dup(fd), lane, evidence, seeing=seeing)
@@ -206,8 +205,7 @@ class FactFinder:
         time: a name must not seem absent because a disk is slow, since programs that copy directories would
         delete the copy.
 
-        INVARIANT: a worker gets no descriptor with a lease. If it lived longer than the daemon, it would keep
-        the lease."""
+        INVARIANT: a worker gets no descriptor with a lease. It may live longer than the daemon."""
         is_reader = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
         reader = fd if self._keeper is None and is_reader else self._tree.reopen(fd, os.O_RDONLY)
         try:
@@ -233,8 +231,7 @@ class FactFinder:
         return self._keeper.is_void(stat.dev) or self._keeper.is_silent(stat.dev)
 
     def _may_keep(self, stat: Stat, fd: int, lease: Lease | None, *, seeing: bool) -> bool:
-        """Return True if the kind may be remembered: under a lease, or without any for `see` of an unchanged
-        file."""
+        """Return True if the kind may be remembered: under a lease, or for `see` of an unchanged file."""
         if self._tells_only_stat(stat):
             return seeing and version_key(self._tree.fstat(fd)) == version_key(stat)
         return lease is not None and lease.holds()

@@ -37,8 +37,7 @@ _NOT_WRITTEN_EMPTY: Final = "the app may write a file of this kind, but not an e
 
 
 class PolicyChangedError(OSError):
-    """The error for a request during which a reload replaced the policy. Its errno, ESTALE, makes the kernel
-    send the request again."""
+    """The error if a reload replaced the policy meanwhile: ESTALE makes the kernel send the request again."""
 
     def __init__(self) -> None:
         super().__init__(errno.ESTALE, "the policy changed")
@@ -91,8 +90,7 @@ class Gate:
     # -- who --------------------------------------------------------------------------------
 
     def caller(self, ctx: Context) -> Caller:
-        """Return the caller of a request, or raise OSError (EACCES, as the kernel) if the mount does not
-        admit it."""
+        """Return the caller of a request, or raise OSError (EACCES) if the mount does not admit it."""
         if not self.admits(ctx):
             raise OSError(errno.EACCES, "not admitted to this mount")
         return Caller(self.principal, ctx.uid, ctx.gid, ctx.pid, ctx.umask)
@@ -170,8 +168,7 @@ class Gate:
         )
 
     def shows(self, who: Principal, state: PathState, ftype: FileType, parent: Node | None) -> bool:
-        """Return False for a special file, which the kernel opens without the daemon, at a path that is not
-        free()."""
+        """Return False for a special file, which the kernel opens by itself, at a path that is not free()."""
         return ftype is not FileType.SPECIAL or self.free(who, state, parent)
 
     def shows_all_in(self, who: Principal, state: PathState) -> bool:

@@ -79,9 +79,8 @@ class HidingOwners:
         self._changes += 1
 
     def hidden(self, who: Principal, parent: Node, generation: int, decide: Decide) -> Decision | None:
-        """Return the denial if the owner of *parent*, or of a directory above, hides the names in *parent*,
-        else None. generation: the policy's. Raise OSError (ESTALE) if the path no longer leads to
-        *parent*."""
+        """Return the denial if the owner of *parent* or of a directory above hides the names in it, else
+        None. generation: the policy's. Raise OSError (ESTALE) if the path no longer leads to *parent*."""
         if parent.out_of_reach:
             raise PathTooLongError(parent.name)
         self._resolver.dirfd(parent)
@@ -117,8 +116,7 @@ class HidingOwners:
         return chain, since_s
 
     def _read(self, nodes: list[Node], now_s: float) -> None:
-        """Read the unknown owners of a chain, by descriptors of its own: the Resolver may close its at any
-        time."""
+        """Read the unknown owners of a chain, by own descriptors: the Resolver may close its at any time."""
         unknown = [self._is_unknown(node) for node in nodes]
         if True not in unknown:
             return

@@ -14,8 +14,7 @@ from policyfs.store.locking.leases import Lease
 
 
 class UnprovenKindError(Exception):
-    """The error for a decision that needs the kind of a file that a process may write: sniffing proves
-    nothing."""
+    """The error if a decision needs the kind of a file that a process may write: sniffing proves nothing."""
 
 
 class KindEvidence:

@@ -32,8 +32,7 @@ hold the kernel's locks wait as long: those that wait for such a lock would othe
 
 
 class PolicyRecord:
-    """The record that another policy is in force. Nobody may use what it allows before the record is written.
-    Event loop only."""
+    """The record of another policy. Nobody may use what that allows before it is written. Event loop only."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock: Final = clock
@@ -128,8 +127,7 @@ class UnrecordedError(Exception):
 
 
 class PacedError(Exception):
-    """The error for a request that must stop, and start again after wait_s: its app's budget for records is
-    used up."""
+    """The error for a request that must start again after wait_s: its app's budget for records is used up."""
 
     def __init__(self, wait_s: float) -> None:
         super().__init__(f"{wait_s:.3f} s to wait")

@@ -89,8 +89,7 @@ class ChangeLock:
         self, latches: Latches, is_over: Callable[[], bool] = lambda: False,
         warn: Callable[[str, bytes], None] = lambda _what, _path: None,
     ) -> None:  # fmt: skip
-        """is_over: tells if the mount has ended: no change then waits longer than _WAIT_S. warn: logs a
-        problem with a file."""
+        """is_over: tells if the mount has ended: no change then waits beyond _WAIT_S. warn: logs problems."""
         self._warn = warn
         self._latches = latches
         self._is_over = is_over
@@ -149,8 +148,7 @@ class ChangeLock:
             self._latches.give(at)
 
     async def _taken(self, fd: int, *, beside_loop: bool) -> int:
-        """Take a file's latch, and return its number. INVARIANT: no await between the last check and the
-        return."""
+        """Take a file's latch, and return its number. INVARIANT: no await after the last check."""
         at, patient = self._latches.number(fd), _PATIENT.get()
         until, is_late = trio.current_time() + _WAIT_S, False
         while True:

@@ -89,8 +89,7 @@ def _listed(words: frozenset[str]) -> str:
 
 
 def _told(plan: Plan) -> str:
-    """Return the removed data for the trail: names and offsets, no values. (The file's writer may choose
-    names.)"""
+    """Return the removed data for the trail: names (perhaps of the file's writer) and offsets, no values."""
     found: tuple[Finding, ...] = plan.findings
     named = "; ".join(f"{one.container} {one.tag} at {one.offset}" for one in found[:_NAMED])
     more = len(found) - _NAMED

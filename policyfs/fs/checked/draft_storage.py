@@ -233,8 +233,7 @@ class DraftStorage:
 
     def _append(self, copy: _Copy, data: bytes) -> None:
         """Append a piece. INVARIANT: all pieces behind the file's old end come before an old byte is
-        overwritten. If the store has no room for them, the file gets its old length, except if another
-        program has appended bytes."""
+        overwritten. Without room the file gets its old length, unless another program has appended."""
         fd, end, rest = copy.handle.fd, copy.length, memoryview(data)
         try:
             while rest:
@@ -250,8 +249,7 @@ class DraftStorage:
 
     def _cut(self, copy: _Copy) -> None:
         """Cut the file to the draft's length, unless it is right. Raise OSError (EBUSY) if another program
-        appended: it may have waited for the file's lock while blocks were shared, so the length is compared
-        last."""
+        appended: it may have waited for the file's lock while blocks were shared, so compare last."""
         fd, length = copy.handle.fd, self._tree.fstat(copy.handle.fd).size
         if length != max(copy.old.size, copy.size):
             raise _changed()

@@ -77,8 +77,7 @@ class Drafts(FsPart):
 
     async def keep_old(self, handle: Handle, state: OpenState) -> bool:
         """Begin an empty draft for a file that is emptied under a content requirement: the store has the old
-        bytes until new ones show an allowed kind. Return False if this is not possible, or there are no
-        bytes."""
+        bytes until new ones show an allowed kind. Return False if it cannot, or there are none."""
         if not self._tree.fstat(handle.fd).size:
             return False
         try:

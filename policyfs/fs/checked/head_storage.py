@@ -18,8 +18,7 @@ def put_head(tree: Tree, fd: int, data: bytes) -> None:
 
 
 def put_writes(tree: Tree, fd: int, writes: Sequence[Write]) -> None:
-    """Make all of these writes within the first HEAD_BYTES, or none, as put_head(). An append goes to the
-    present end."""
+    """Make all of these writes within the first HEAD_BYTES, or none, as put_head(). Appends go to the end."""
     size = end = tree.fstat(fd).size
     before = os.pread(fd, HEAD_BYTES, 0) if size else b""
     done = 0

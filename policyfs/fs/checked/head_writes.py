@@ -192,8 +192,7 @@ class Checker(FsPart):
         """Call *make* on a thread. Return None if the file has changed since it was judged.
 
         judged: the first HEAD_BYTES then; None if only a length of HEAD_BYTES or more matters. INVARIANT:
-        only the version that the fence saw is changed, and the thread itself reads the version after it
-        (head.left)."""
+        only the version that the fence saw is changed, and the thread reads the one after it (head.left)."""
         handle, head, allowed = change.handle, change.head, list[Version]()
         head.left = None
 

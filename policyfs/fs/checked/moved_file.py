@@ -38,8 +38,7 @@ class Named:
 
     @classmethod
     def taking(cls, fd: int) -> Self:
-        """Return the file behind a descriptor. If its attributes cannot be read, close *fd* and raise
-        OSError."""
+        """Return the file behind *fd*. If its attributes cannot be read, close *fd* and raise OSError."""
         try:
             return cls(fd)
         except OSError:

@@ -168,8 +168,7 @@ class QuarantineQueue:
         self._dropped += not decision.allowed
 
     def close(self) -> None:
-        """Copy waiting files for at most _END_S seconds, and drop all others, after the end of the event
-        loop."""
+        """Copy waiting files for at most _END_S seconds, and drop the others, after the event loop's end."""
         until = time.monotonic() + _END_S
         while self._waiting:
             item = self._pop()

@@ -81,8 +81,7 @@ class WithheldNames:
         self._forget_names(node)
 
     def has(self, stat: Stat) -> bool:
-        """Return True if the names of this file are withheld (hidden until the file's content is
-        accepted)."""
+        """Return True if this file's names are withheld (hidden until its content is accepted)."""
         if not self._files:
             return False
         found = self._files.get(self._nodes.key_of(stat))
@@ -94,8 +93,7 @@ class WithheldNames:
         return self._numbers
 
     def may_have(self, number: int) -> bool:
-        """Return True if a file with this inode number, on any file system, may have withheld (hidden)
-        names."""
+        """Return True if a file with this inode number, on any file system, may have withheld names."""
         return number in self._numbers
 
     async def free(self, stat: Stat) -> None:

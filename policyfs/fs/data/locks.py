@@ -247,8 +247,7 @@ class Locks:
         self._table.released(handle.fh)
 
     async def ask_again(self) -> None:
-        """Try waiting requests again and again, as a task, for locks that only processes outside the mount
-        hold."""
+        """Try waiting requests again and again, as a task, for locks of processes outside the mount."""
         while True:
             await self._somebody_waits.wait()
             while self._table.waiting:

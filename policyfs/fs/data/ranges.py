@@ -31,8 +31,7 @@ _COPY_MOST: Final = 64 << 20
 
 
 def _as_stored(handle: Handle) -> bool:
-    """Return True if readers see just the store's bytes. (A mapped page of a mediated writer is not there
-    yet.)"""
+    """Return True if readers see just the store's bytes: a mediated writer's mapped page is not there yet."""
     node = handle.node
     if handle.mode is not Mode.PASSTHROUGH and node.open is not None and node.open.writers:
         return False

@@ -30,8 +30,7 @@ from policyfs.linux.statx import Stat
 
 
 class FileSync(FsPart):
-    """The handler of FLUSH, fsync and the last release. forget_entries: makes the kernel forget a file's
-    names and listings soon."""
+    """FLUSH, fsync and the last release. forget_entries: makes the kernel forget names and listings soon."""
 
     def __init__(
         self,

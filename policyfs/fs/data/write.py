@@ -29,8 +29,7 @@ RangeDropped = Callable[[int, int, int], None]
 
 
 class FileWriter(FsPart):
-    """The handler of changes through mediated handles. It decides on each, and chooses its path
-    (write_paths.py)."""
+    """Changes through mediated handles: it decides on each, and chooses its path (write_paths.py)."""
 
     def __init__(
         self,
@@ -193,8 +192,7 @@ class FileWriter(FsPart):
         self, handle: Handle, make: Callable[[Change], Awaitable[T]], size: int | None = None,
         call: Call = _WRITING, *, back: bool = False,
     ) -> T:  # fmt: skip
-        """Call *make* with the change once it is allowed, again after a reload (the change's fence
-        raises)."""
+        """Call *make* with the change once it is allowed; after a reload its fence raises: again."""
         while True:
             try:
                 return await make(await self._allowed(handle, size, call, back=back))

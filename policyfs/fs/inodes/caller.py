@@ -23,8 +23,7 @@ class Context(Protocol):
 
     @property
     def pid(self) -> int:
-        """The number of the sender's thread, not process (fs/fuse/dev.c, task_pid); 0 outside the daemon's
-        view."""
+        """The sender's thread, not process (fs/fuse/dev.c, task_pid); 0 outside the daemon's view."""
 
     @property
     def umask(self) -> int:

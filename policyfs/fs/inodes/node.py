@@ -37,8 +37,7 @@ class StaleNodeError(OSError):
 
 
 class BytePath(enum.Enum):
-    """The byte path of a node: how an app gets the node's bytes (opening/byte_paths.py). The byte path of a
-    node never changes."""
+    """The way of a node's bytes to an app (opening/byte_paths.py). It never changes."""
 
     RAW = "raw"
     """The store's bytes: in passthrough, or mediated if passthrough is not possible."""
@@ -253,8 +252,7 @@ class Node(PlacedNode):
 
     @property
     def is_idle(self) -> bool:
-        """True if the kernel knows the node, not the root, and nobody has it open. (It may be a working
-        directory.)"""
+        """True if the kernel knows the node, not the root, and nobody has it open. (It may be worked in.)"""
         return self.lookups > 0 and self.open is None and self.nodeid != ROOT_ID
 
     # -- its names --------------------------------------------------------------------------

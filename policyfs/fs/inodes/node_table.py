@@ -296,8 +296,7 @@ class NodeTable:
         return node
 
     def make_room(self) -> None:
-        """Drop all access vectors if the bridge is full, and add the look-ups that it answered to
-        Node.lookups."""
+        """Drop all access vectors if the bridge is full, and add its look-ups to Node.lookups."""
         if self.vectors.is_full():
             for nodeid, lookups in self.vectors.clear():
                 node = self._by_id[nodeid]
@@ -305,8 +304,7 @@ class NodeTable:
                 self._save(node)
 
     def tell_of_gone(self, told: Callable[[Node], None]) -> None:
-        """Register a function that is called with each dropped directory's node, which no request uses any
-        more."""
+        """Register a function that is called with each dropped directory's node, which no request uses."""
         self._told.append(told)
 
     # -- names ------------------------------------------------------------------------------
@@ -370,8 +368,7 @@ class NodeTable:
         self._collect(parent)
 
     def turn(self, node: Node) -> bool:
-        """Make another name of a node its first. Return True if there is one, with a path that is not too
-        long."""
+        """Make another name of a node its first. Return True if there is one with a short enough path."""
         self.vectors.drop(node)
         first = node.parent, node.name
         other = None if node.links is None or node.parent is None else node.links.pop()

@@ -31,9 +31,8 @@ class FilmReader(Protocol):
 class LeasedBytes(NamedTuple):
     """The bytes that a LEASED node shows: the file's, with *patches* instead of the hidden data.
 
-    INVARIANT: *patches* fit only while *lease* holds. generation: of the policy by which they were computed.
-    kind: None if sniffing failed. hidden: the words. ranges: for the trail. film: reads frames that are not
-    in *patches*, or None."""
+    INVARIANT: *patches* fit only while *lease* holds. generation: of their policy. kind: None if sniffing
+    failed. hidden: the words. ranges: for the trail. film: reads frames not in *patches*, or None."""
 
     lease: Lease
     generation: int

@@ -30,8 +30,7 @@ class Placement:
 
 
 class PlacedNode:
-    """A node that knows its place in the tree. The node computes its path state again after a move of a
-    directory above."""
+    """A node that knows its place in the tree. It computes its path state again after a move above."""
 
     __slots__ = ("_placement", "last_state", "levels", "name", "parent", "seen", "size_bytes", "was_in")
 

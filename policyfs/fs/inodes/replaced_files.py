@@ -55,8 +55,7 @@ class ReplacedFiles:
         return -1 if kept is None or kept[1] < time.monotonic() else kept[0]
 
     def opened(self, node: Node, thread: int) -> None:
-        """Note a thread's open of a node. The last of the threads for which it was kept closes the
-        descriptor."""
+        """Note a thread's open of a node. The last thread for which it was kept closes the descriptor."""
         waiting = self._threads.get(node.nodeid)
         if waiting is not None:
             waiting.discard(thread)

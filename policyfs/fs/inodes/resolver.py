@@ -63,8 +63,7 @@ class DirectoryMovedError(OSError):
 
 
 class _Kept(NamedTuple):
-    """A directory's descriptor. seen_s, moves: time and Resolver.moves of the last check of the names on the
-    way."""
+    """A directory's descriptor. seen_s, moves: time and Resolver.moves of the last check of the way."""
 
     fd: int
     seen_s: float
@@ -237,8 +236,7 @@ class Resolver:
         return None
 
     def _find(self, node: Node) -> bool:
-        """Give a directory that was moved elsewhere its new place; False if it is gone. Raise
-        DirectoryMovedError."""
+        """Give a moved directory its new place; False if it is gone. Raise DirectoryMovedError."""
         entry, unlike = self._fds.get(node.nodeid), self._nodes.unlike
         for _ in range(_MOVES):
             names = self._handles.path_of(node, -1 if entry is None else entry.fd)

@@ -82,8 +82,7 @@ class AccessVectors:
         return vectors.see_all(directory.nodeid, directory_fd, uid, keeps)
 
     def taken(self, node: Node, backing_id: int) -> None:
-        """Take over the handles of a node that was the bridge's own until now. backing_id: 0 if it has
-        none."""
+        """Take over the handles of a node that was the bridge's own. backing_id: 0 if it has none."""
         if backing_id and self._opens is not None:
             self._opens.learned(node, backing_id)
         vectors.drop(node.nodeid)

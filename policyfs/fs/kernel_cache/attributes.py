@@ -226,8 +226,7 @@ def shown_version(node: Node, stat: Stat) -> Version:
 
 
 def _held(state: OpenState) -> Version | None:
-    """Return the version that a node's copy or lease shows; None if it shows the file itself, or is being
-    made."""
+    """Return the version that a node's copy or lease shows; None if it shows the file, or is being made."""
     shown = state.copy is not None or state.lease is not None
     return state.version if shown and not state.cut else None
 

@@ -175,8 +175,7 @@ class Invalidation:
         return None if hint is None or self._nodes.several_devices else vectors.changed(hint)
 
     def _stays(self, directory: Node, event: WatchEvent) -> bool:
-        """Return True if the event changes neither who sees the name nor its node, so that the kernel may
-        keep it."""
+        """Return True if the kernel may keep the name: the event changes neither who sees it nor its node."""
         if not event.kind & _LISTED:
             return True
         if event.is_dir or event.kind & _ENTRY_CHANGES or event.target_handle is None:
@@ -231,9 +230,8 @@ class Invalidation:
 
     @staticmethod
     def _forget_node(node: Node, version: Version, notifier: Notifier) -> bool:
-        """Invalidate attributes and pages (in passthrough not pages: these are the file's own). Not if the
-        kernel has this version already: it drops a GETATTR reply that a notification overtakes, and a reader
-        would get the old size."""
+        """Invalidate attributes and pages (in passthrough the file's own). Not if the kernel has this
+        version: it drops a GETATTR reply that a notification overtakes, and a reader gets the old size."""
         if node.was_told(version) and (node.cached is None or node.cached.version == version):
             return True
         passthrough = node.open is not None and node.open.mode is Mode.PASSTHROUGH

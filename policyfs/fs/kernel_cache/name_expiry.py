@@ -198,8 +198,7 @@ class NameExpiry:
 
 
 class _Round:
-    """One round: the names of some nodes. moved: nodes renamed since collect(). countless: True if names are
-    unknown."""
+    """The names of some nodes. moved: nodes renamed since collect(). countless: True if names are unknown."""
 
     def __init__(self, nodes: list[Node], stays: Stays, entries: list[_Entry]) -> None:
         """entries: other names that must expire at the same time."""

@@ -130,8 +130,7 @@ class Repeats(FsPart):
             self._install(node, caller, grant, kept_s=kept_s)
 
     def _of_attributes(self, node: Node) -> tuple[int, float]:
-        """Return the bit GETATTR, or 0 if the bridge must not answer, and the longest timeout (s) of an
-        answer."""
+        """Return the bit GETATTR, or 0 if the bridge must not answer, and the longest timeout (s)."""
         kept = self._timeouts.entry_of(node, node.last_state) > 0
         if not (node.ftype is FileType.REGULAR if kept else self._nodes.vectors.of_names):
             return 0, 0.0
@@ -201,8 +200,7 @@ class Repeats(FsPart):
         return None if refused else decision
 
     def opened_directory(self, node: Node, caller: Caller, decision: Decision) -> bool:
-        """Let the bridge answer repeats of an OPENDIR, by judged_listing(). Return and INVARIANT: as
-        opened()."""
+        """Let the bridge answer repeats of an OPENDIR, by judged_listing(). All else as opened()."""
         grant = vectors.LIST if decision.audit is Audit.OFF else vectors.LIST | vectors.RECORDED
         return self._install(node, caller, grant, caller.gid)
 
@@ -279,8 +277,7 @@ def _are_in_64_bits(*times_ns: int) -> bool:
 
 
 def _is_repeat(node: Node, sort: int) -> bool:
-    """Return True for a directory, else from the second request of a sort on: find(1) looks at each file
-    once."""
+    """Return True for a directory, else from the second request of a sort on: find(1) looks once."""
     return node.ftype is FileType.DIRECTORY or _is_asked_before(node, sort)
 
 

@@ -72,8 +72,7 @@ class Entries(FsPart):
         policy may need, also for *moves_to*, the path state after a move.
 
         evidence: keeps the proof of its kind. Raise OSError (ENOENT) if there is none, or it is not shown;
-        HiddenError if the owner of a directory above hides it; StaleNodeError if the directory is moved
-        meanwhile."""
+        HiddenError if the owner of a directory above hides it; StaleNodeError if it is moved meanwhile."""
         check_room(parent, name)
         state = self._gate.engine.child(parent.state, name)
         dirfd = self._resolver.dirfd(parent)
@@ -130,9 +129,8 @@ class Entries(FsPart):
 
     @staticmethod
     def errno(decision: Decision, nodes: Iterable[Node]) -> int:
-        """Return the errno of a refused rmdir or rename of these nodes: EACCES instead of ENOENT if others
-        may use the directory, since the kernel would drop it (fs/fuse/dir.c, fuse_rmdir,
-        fuse_rename_common)."""
+        """Return the errno of a refused rmdir or rename of these nodes: EACCES, not ENOENT, if others may use
+        the directory: the kernel would drop it (fs/fuse/dir.c, fuse_rmdir)."""
         held = any(node.lookups and node.ftype is FileType.DIRECTORY for node in nodes)
         return errno.EACCES if held and decision.errno == errno.ENOENT else decision.errno
 

@@ -70,8 +70,7 @@ class Lookup(FsPart):
         return await self._lookup(parent, name, caller)
 
     def lookup_from_outside(self, parent: Node, name: bytes) -> pyfuse3.EntryAttributes:
-        """Refuse a caller that the mount does not admit (EACCES), but not its look at a directory that others
-        use (_held_directory)."""
+        """Refuse a caller not admitted (EACCES), but not its look at a directory in use (_held_directory)."""
         held = self._held_directory(parent, name)
         if held is None:
             raise pyfuse3.FUSEError(errno.EACCES)
@@ -177,8 +176,7 @@ class Lookup(FsPart):
 
     def _held_directory(self, parent: Node, name: bytes) -> pyfuse3.EntryAttributes | None:
         """Return an entry for a hidden directory that other callers use, else None. If this LOOKUP failed,
-        the kernel would drop it, and they would lose their working directory. This caller gets ENOENT from
-        its next request."""
+        the kernel would drop it, and their working directory. This caller's next request gets ENOENT."""
         node = None if self._timeouts.alone else self._nodes.directory(parent, name)
         if node is None or not node.lookups:
             return None

@@ -45,8 +45,7 @@ _HELD_ELSEWHERE: Final = "another mount of the store has bytes of the file that 
 
 
 class _HeldError(Exception):
-    """The error for a rename of a file with held bytes, which are not in the store yet. handle: the writer's
-    handle."""
+    """The error for a rename of a file with held bytes, not in the store yet. handle: the writer's."""
 
     def __init__(self, handle: Handle) -> None:
         super().__init__("held")
@@ -58,8 +57,7 @@ class _TargetChangedError(StaleNodeError):
 
 
 class _Side(NamedTuple):
-    """One side of a rename: a name, the state of its path, and the object with the name. end: None if no
-    object has the name."""
+    """One side of a rename: a name, the state of its path, and the object with the name (None: no object)."""
 
     parent: Node
     name: bytes
@@ -295,8 +293,7 @@ class Renamer(FsPart):
     def _lets_in(self, who: Principal, old: _Side, new: _Side) -> bool:
         """Return True if a file with several names moves to a path where some caller has more rights, and the
         app may not decide that. (With one name it could be copied there: policy/moves/moves.py. But a copy
-        shares no bytes with the other names.) Names are counted now: one may have come while facts were
-        found."""
+        shares no bytes with the other names.) Names are counted now: one may just have come."""
         end, same = old.end, old.parent is new.parent
         if end is None or end.ftype is not FileType.REGULAR:
             return False
@@ -327,8 +324,7 @@ class Renamer(FsPart):
         which holds() must be True at the rename.
 
         With more content requirements at the new path, also for other apps, it is checked under a lease until
-        *stack* is closed; without a lease holds() is False. If requirements differ, it must have only one
-        name."""
+        *stack* is closed; without a lease holds() is False. If requirements differ, it has one name only."""
         engine, who = self._gate.engine, caller.principal
         if end.ftype is not FileType.REGULAR:
             return end, None

@@ -194,8 +194,7 @@ class AttributeSetter(FsPart):
 
     @staticmethod
     def _native_limits(change: Change, stat: Stat, caller: Caller) -> None:
-        """Raise OSError (EPERM) for a chown that Linux refuses, so that no policy lets an app give files
-        away."""
+        """Raise OSError (EPERM) for a chown that Linux refuses: no policy lets an app give files away."""
         if caller.uid == 0:
             return
         if change.uid is not None and change.uid != stat.uid:

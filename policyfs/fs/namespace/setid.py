@@ -23,8 +23,7 @@ _TRY_S: Final = 0.005
 
 
 class SetIdBits:
-    """The part of a mount that sets and clears suid and sgid bits. keeper: None if leases prove nothing on
-    the store."""
+    """Sets and clears suid and sgid bits. keeper: None if leases prove nothing on the store."""
 
     def __init__(self, tree: Tree, keeper: LeaseKeeper | None) -> None:
         self._tree = tree

@@ -47,8 +47,7 @@ class Remover(FsPart):
     async def _remove(
         self, parent: Node, name: bytes, caller: Caller, evidence: KindEvidence, *, directory: bool
     ) -> int:
-        """Remove a name. Return a descriptor that keeps a large file's space in use until it is closed, or
-        -1."""
+        """Remove a name. Return a descriptor that keeps a large file's space in use, or -1."""
         call = Call("rmdir", "rmdir") if directory else Call("unlink", "unlink")
         if self._was_made(caller, call, child_path(parent, name)):
             return -1

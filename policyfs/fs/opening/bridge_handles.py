@@ -76,8 +76,7 @@ class _Entered(NamedTuple):
 class BridgeHandles(FsPart):
     """The part of a mount that lets the bridge answer opens, and takes its handles over when they are needed.
 
-    INVARIANT: all parts of the daemon find handles through the HandleTable, which first takes over the
-    bridge's."""
+    INVARIANT: the daemon finds handles through the HandleTable, which first takes the bridge's."""
 
     def __init__(
         self, fs: FsContext, lifecycle: Lifecycle, passthrough: Passthrough, repeats: Repeats,
@@ -325,8 +324,7 @@ class BridgeHandles(FsPart):
 
     def _adopt(self, opened: Iterable[vectors.Opened]) -> None:
         """Put handles of the bridge into the table, as if Python had opened them. INVARIANT: the bridge opens
-        no more once a quarter of the limits is used (HandleTable.has_plenty), so no app exceeds its share
-        here."""
+        no more once a quarter of the limits is used (HandleTable.has_plenty), so no app exceeds its share."""
         for one in opened:
             node = self._nodes.find(one.nodeid)
             if node is None:

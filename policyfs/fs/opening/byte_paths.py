@@ -179,8 +179,7 @@ class LivePath(FsPart):
 
     def _of_unknown_kind(self, handle: Handle) -> bool:
         """Return True if another lane can have written the waiting bytes, and their kind, not known yet,
-        decides whether this app may read. (They stay after their writer's close while another app has the
-        file open.)"""
+        decides whether this app may read. (They stay after its close while another app has the file open.)"""
         node, who = handle.node, handle.caller.principal
         writers = open_state(handle).writer_uids
         if all(self._gate.principal(uid).lane == who.lane for uid in writers):

@@ -195,8 +195,7 @@ class Lifecycle(FsPart):
             self._leave(handle, state)
 
     def _drop_left(self, handle: Handle, state: OpenState) -> None:
-        """Drop, on record, bytes of the last writer that are left after an error (else FileSync.finish() took
-        them)."""
+        """Drop, on record, bytes of the last writer left by an error (else FileSync.finish() took them)."""
         if state.draft is None and not state.unsaved:
             return
         try:

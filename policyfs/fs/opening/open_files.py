@@ -122,8 +122,7 @@ class OpenFiles(FsPart):
 
     def backing_fd(self, handle: Handle) -> int:
         """Return a descriptor of the store's file behind a handle in any view; the caller closes it. It can
-        at least read. For a copy it is of the file that has the node's name now, or OSError (ESTALE) is
-        raised."""
+        at least read. For a copy it is of the file with the node's name now, else OSError (ESTALE)."""
         if handle.fd >= 0 and handle.node.byte_path is not BytePath.COPY:
             return os.dup(handle.fd)
         return self._backing_files.find(handle.node)[0]
@@ -152,8 +151,7 @@ class OpenFiles(FsPart):
 
         The new ctime makes a new version: it is noted in handles that have emptied the file under redaction
         (Handle.seen), so that they may still write. The kernel is told about the file's other nodes, since
-        the watch leaves out the daemon's own changes. answered: True if the reply is about the request's
-        node."""
+        the watch leaves out the daemon's own changes. answered: True if the reply is about the node."""
         nodes = list(self._nodes.same_inode(ino_key))
         going_on = [
             handle

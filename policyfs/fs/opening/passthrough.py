@@ -140,8 +140,7 @@ class Passthrough:
         return node.nodeid in self._idle or (node.open is not None and node.open.backing_id != 0)
 
     def release(self, node: Node, state: OpenState) -> None:
-        """Release a closed node's backing id. A named raw file's id stays for _IDLE_S, a copy's as long as
-        the copy."""
+        """Release a closed node's backing id: a named raw file's after _IDLE_S, a copy's with the copy."""
         backing_id, state.backing_id = state.backing_id, 0
         if not backing_id:
             return
@@ -186,8 +185,7 @@ class Passthrough:
             self._give_back_later(node.nodeid, kept[0])
 
     def expire(self, *, everything: bool = False) -> bool:
-        """Release ids that were idle for too long, or *everything*. Return True if the next call is due in 50
-        ms."""
+        """Release ids idle for too long, or *everything*. Return True if the next call is due in 50 ms."""
         oldest = time.monotonic() - _IDLE_S
         while self._idle:
             nodeid, (backing_id, since) = next(iter(self._idle.items()))

@@ -186,8 +186,7 @@ class RepeatedOpens:
         )  # fmt: skip
 
     async def run(self) -> None:
-        """Record opens whenever many events wait in the bridge, which would else have no room, and apps would
-        wait."""
+        """Record opens whenever many events wait in the bridge, where else apps would wait for room."""
         bell = vectors.events_bell()
         while bell >= 0:
             await trio.lowlevel.wait_readable(bell)

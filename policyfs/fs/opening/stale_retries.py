@@ -130,8 +130,7 @@ class SecondTries:
 
     def holds(self, thread: int, holder: Holder) -> bool:
         """Return True if a thread's open must wait (FirstTry.waits()): a first try, while a reload waits for
-        second tries of this holder. Not of thread 0, which stands for all outside the daemon's pid
-        namespace."""
+        second tries of this holder. Not of thread 0: all outside the daemon's pid namespace."""
         if self._held is None or holder not in self._busy:
             return False
         return thread != 0 and thread not in self._expected

@@ -82,8 +82,7 @@ PagesDropped = Callable[[int], None]
 
 
 class Armed(NamedTuple):
-    """The result of taking a lease (LeasedFiles._arm()). reason: why the file cannot be shown; "" if the file
-    can be shown."""
+    """The result of taking a lease (LeasedFiles._arm()). reason: why the file cannot be shown, or ""."""
 
     decision: Decision
     kind: str | None

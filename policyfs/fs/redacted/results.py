@@ -44,8 +44,7 @@ def version_of_key(key: KindKey) -> Version:
 
 
 class NoRoom(Exception):  # noqa: N818 - a state of the cache, not a mistake
-    """The error if the cache has no room for another copy. The file is then served like a file too large to
-    copy."""
+    """The error if the cache has no room for another copy. The file is then served like one too large."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -262,9 +262,8 @@ class FilmFrames:
             ahead.done.set()
 
     async def _check_sum(self, fd: int, at: int, end: int, lane: Hashable) -> str:
-        """Return why it cannot be known whether a checksum over [at, end) is void, or "". INVARIANT: the
-        answer is the same in each read: it depends on all frames under it, and on none that could not be
-        looked at."""
+        """Return why it cannot be known whether a checksum over [at, end) is void, or "". INVARIANT: it is
+        the same in each read: it depends on all frames under it, and on none not looked at."""
         if at in self._sums:
             return ""
         void = False

@@ -42,8 +42,7 @@ class NameLock:
         return _Locked(self, holder, names)
 
     async def wait(self, holder: Hashable, wanted: list[int]) -> bool:
-        """Take the locks with these numbers when another daemon gives them. Return True. Raises OSError as
-        on() does."""
+        """Take the locks with these numbers when another daemon gives them. Return True. Raises as on()."""
         async with self._locks.limit(holder, errno.EBUSY):
             await self._wait(wanted)
         return True

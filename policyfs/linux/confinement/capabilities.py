@@ -82,8 +82,7 @@ def no_new_privs() -> None:
 
 def keep(wanted: frozenset[Capability]) -> None:
     """Drop all capabilities except *wanted* permanently, also from the bounding set, for the calling thread
-    and all that it starts later: exec then gives those in the bounding set alone, and only to root. Raises
-    OSError."""
+    and all that it starts later: exec then gives only the bounding set's, to root. Raises OSError."""
     bound(wanted)
     header, sets = _own_sets()
     mask = sum(1 << number for number in wanted)
@@ -96,8 +95,7 @@ def keep(wanted: frozenset[Capability]) -> None:
 
 def bound(wanted: frozenset[Capability]) -> None:
     """Empty this thread's ambient set, and drop all capabilities except *wanted* from its bounding set.
-    Without CAP_SETPCAP the bounding set stays; with no_new_privs exec adds nothing from it. Raises
-    OSError."""
+    Without CAP_SETPCAP the bounding set stays; no_new_privs keeps exec from using it. Raises OSError."""
     prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     for number in range(_CAPABILITIES_MAX):
         held = PRCTL(_PR_CAPBSET_READ, number, 0, 0, 0)

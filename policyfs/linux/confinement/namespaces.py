@@ -19,8 +19,7 @@ _MS_SLAVE: Final = 1 << 19
 
 
 def is_first_user_namespace(uid_map: str) -> bool:
-    """Return True for the user namespace of the machine, not of a container. uid_map: of /proc/self/uid_map
-    (user_namespaces(7))."""
+    """Return True for the machine's user namespace, not a container's. uid_map: /proc/self/uid_map's text."""
     return uid_map.split() == ["0", "0", "4294967295"]
 
 
@@ -46,8 +45,7 @@ def bind(source: str, target: str) -> None:
 
 def fork_first_process() -> int:
     """Fork a child, before any thread starts, that is the first process of a new PID namespace: at its end
-    the kernel kills all others there. Return its pid, 0 in the child. Raises OSError: EPERM without
-    CAP_SYS_ADMIN."""
+    the kernel kills all others there. Return its pid, 0 in the child. Raises OSError."""
     own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     try:
         if LIBC.unshare(_CLONE_NEWPID):

@@ -31,8 +31,7 @@ class Directory:
 
     @property
     def media(self) -> frozenset[str]:
-        """The sorts of media (image, video, audio) of the sniffed files. Empty if a sniffed file is no media
-        file."""
+        """The sorts of media (image, video, audio) of the sniffed files. Empty if one is no media."""
         found = frozenset(kind.partition("/")[0] for kind in self.kinds if kind != "inode/x-empty")
         return found if found and found <= _MEDIA else frozenset()
 
