@@ -49,7 +49,7 @@ from policyfs.fs.sharing.pauses import in_slices
 from policyfs.journal.sealing.heads import heads_if_any
 from policyfs.journal.writing.recorders import open_journal
 from policyfs.kernel import mount_api, session
-from policyfs.kernel.bridge import Appender, counters, init_request, lost_replies, pyfuse3
+from policyfs.kernel.bridge import Appender, counters, init_request, pyfuse3
 from policyfs.kernel.notify import Notifier
 from policyfs.kernel.operations import Door
 from policyfs.kernel.protocol import MINOR_INC_EPOCH, InitFlag
@@ -535,15 +535,6 @@ class Daemon:
     def bugs(self) -> int:
         """The number of unexpected exceptions so far: in requests (the app got EIO), and in other work."""
         return self._bugs.count
-
-    def fuse_counters(self) -> dict[str, int]:
-        """Return the number of requests that reached the daemon, by opcode."""
-        return counters()
-
-    @property
-    def lost_replies(self) -> int:
-        """The number of replies that the kernel did not take."""
-        return lost_replies()
 
     # -- end ----------------------------------------------------------------------------------------
 

@@ -33,17 +33,14 @@ CIRCLE: Final = "the daemon and a read or write in passthrough waited for each o
 
 @dataclass(frozen=True, slots=True)
 class MountEnd:
-    """The end of a mount.
+    """The end of a mount, or the cause of a reload.
 
     cause: ``signal``; ``command`` (policyfs umount); ``outside``: a process that the kernel does not name has
-    removed the mount or its connection (umount, fusermount3, fusectl); ``error``: the daemon failed. how: the
-    signal, the command, one of UNMOUNTED, ABORTED, DETACHED and CIRCLE, or another text. pid, uid, exe: those
-    of the process that ended the mount, or that ran the command, if known. login: the uid with which its
-    user has logged in.
-
-    Reloads of the policy use this class for their causes, too. Only a reload has the causes ``watch`` (the
-    policy's files changed) and ``exception`` (a rule for a limited time ended).
-    """
+    removed the mount or its connection (umount, fusermount3, fusectl); ``error``: the daemon failed; of a
+    reload only: ``watch`` (the policy's files changed), ``exception`` (a rule for a limited time ended). how:
+    the signal, the command, one of UNMOUNTED, ABORTED, DETACHED and CIRCLE, or another text. pid, uid, exe:
+    of the process that ended the mount, or ran the command, if known. login: the uid with which its user has
+    logged in."""
 
     cause: str
     how: str
@@ -141,12 +138,9 @@ class MountTable:
         self._changes.poll(0)  # clears the condition: fs/proc_namespace.c, mounts_poll
 
     def at(self, path: str) -> list[Mount]:
-        """Return the mounts on exactly this absolute path without symlinks, the topmost last.
-
-        This opens no file, so that the daemon sees the end of the mount even if a process has used up all
-        descriptors. For the same reason, this method reads bytes: open() with an encoding might import a
-        codec from a file.
-        """
+        """Return the mounts on exactly this absolute path without symlinks, the topmost last. INVARIANT: it
+        opens no file, also none of a codec (so it reads bytes): a process may have used up all
+        descriptors."""
         os.lseek(self._file, 0, os.SEEK_SET)
         with io.FileIO(self._file, closefd=False) as table:
             return parse_mounts_at(path, table.readall().decode("latin-1").split("\n")[:-1])

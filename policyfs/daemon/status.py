@@ -29,7 +29,7 @@ from policyfs.fs.inodes.saved_nodes import NOBODY
 from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.fs.report import fields, report
 from policyfs.journal.writing.journal import Journal
-from policyfs.kernel.bridge import waiting
+from policyfs.kernel.bridge import counters, lost_replies, waiting
 from policyfs.linux.code_digest import VERSION
 from policyfs.linux.statx import Stat, cached_stat
 from policyfs.policy.exceptions import PREFIX, ended, instant_text
@@ -62,9 +62,6 @@ class Reported(Protocol):
     def connection(self) -> int: ...
     @property
     def bugs(self) -> int: ...
-    @property
-    def lost_replies(self) -> int: ...
-    def fuse_counters(self) -> dict[str, int]: ...
 
 
 def describe(daemon: Reported) -> control.Json:
@@ -114,8 +111,8 @@ def describe(daemon: Reported) -> control.Json:
         "trail": {"directory": str(daemon.trail), **daemon.journal.stats()._asdict()},
         "bugs": daemon.bugs,
         "requests": dict(zip(("waiting", "under_way"), waiting(), strict=True)),
-        "lost_replies": daemon.lost_replies,
-        "fuse": daemon.fuse_counters(),
+        "lost_replies": lost_replies(),
+        "fuse": counters(),
     }
 
 

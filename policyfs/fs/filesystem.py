@@ -58,7 +58,7 @@ from policyfs.fs.namespace.operations import DataOperations, NameOperations
 from policyfs.fs.namespace.readdir import DirectoryListings
 from policyfs.fs.namespace.recovery import Recovery
 from policyfs.fs.namespace.rename import Renamer
-from policyfs.fs.namespace.restoration import Restoration, RestoredBytes
+from policyfs.fs.namespace.restoration import Restoration
 from policyfs.fs.namespace.setattr import AttributeSetter
 from policyfs.fs.namespace.setid import SetIdBits
 from policyfs.fs.namespace.unlink import Remover
@@ -215,13 +215,13 @@ class FileSystem:
         withheld_names = WithheldNames(fs.nodes, cache.forget_names, cache.forget_names_now)
         lifecycle = Lifecycle(
             fs, passthrough=passthrough, leased=leased, drafts=drafts, withheld_names=withheld_names,
-            forget_now=cache.forget_attributes_now, forget_soon=cache.forget_attributes, keeper=keeper,
+            cache=cache, keeper=keeper,
         )  # fmt: skip
         paths = self._byte_paths(fs, redactor, preconditions, lifecycle)
         backing_files = BackingFiles(fs)
         write_access = WriteAccess(
             fs, views=views, leased=leased, change_lock=change_lock, drafts=drafts,
-            forget_names=cache.forget_names, is_over=cache.is_over,
+            cache=cache,
         )  # fmt: skip
         repeats, bridged = self._bridge_answers(fs, views, passthrough, lifecycle, redactor)
         self.opener = Opener(
@@ -230,7 +230,7 @@ class FileSystem:
         )  # fmt: skip
         self.raw_directories.has_second_try = self.opener.second_tries.is_any_of
         self.stale_handles = StaleHandles(fs)
-        open_files = OpenFiles(fs, backing_files=backing_files, forget_attributes=cache.forget_attributes)
+        open_files = OpenFiles(fs, backing_files=backing_files, cache=cache)
         return _Opening(
             views, repeats, redactor, RestoredCopies(fs, redactor, self.copies, plans), lifecycle,
             paths, backing_files, write_access, open_files, change_lock,
@@ -272,7 +272,7 @@ class FileSystem:
 
     def _data(self, fs: FsContext, opening: _Opening) -> DataOperations:
         facts, cache = self._base.facts, self.kernel_cache
-        guard = WriteGuard(fs, cache.drop_pages)
+        guard = WriteGuard(fs, cache)
         draft = DraftWrites(fs.tree, guard, self.drafts)
         head_checked = HeadCheckedWrites(fs.tree, guard, opening.checker, draft)
         direct = DirectWrites(fs.tree, guard, opening.change_lock, remote=facts.remote)
@@ -280,12 +280,12 @@ class FileSystem:
         files = opening.open_files
         sync = FileSync(
             fs, guard=guard, head_checked=head_checked, draft=draft, checker=opening.checker,
-            withheld_names=opening.withheld_names, open_files=files, forget_entries=cache.forget_entries,
+            withheld_names=opening.withheld_names, open_files=files, cache=cache,
         )  # fmt: skip
         self.late_writes = LateWrites(sync.settle_late)
         writer = FileWriter(
             fs, guard=guard, direct=direct, head_checked=head_checked, draft=draft,
-            drop_pages=cache.drop_pages, put_off=self.late_writes.note,
+            cache=cache, put_off=self.late_writes.note,
         )  # fmt: skip
         ranges = Ranges(fs, reader=reader, writer=writer, open_files=files, shares_blocks=facts.reflink)
         return DataOperations(reader, writer, sync, ranges)
@@ -349,15 +349,13 @@ class FileSystem:
         lock_limits = Limits(self._settings.lock_owners, _WAITING_LOCKS, _LOCKED_RANGES)
         self.locks = locks = Locks(
             fs, table=LockTable(lock_limits, hear_flushes), find_file=opening.open_files.backing_fd,
-            forget=cache.forget_seen, forget_now=cache.forget_attributes_now, bugs=bugs,
+            cache=cache, bugs=bugs,
         )  # fmt: skip
         self._undo.callback(locks.close)
         self.restoration = Restoration(
             fs, opening.lifecycle, self.passthrough, self.listings.open, cache.absent_names, locks,
-            Recovery(fs, names.entries),
-            RestoredBytes(
-                opening.restored_copies, RestoredHeld(fs, opening.withheld_names, self.late_writes.restored)
-            ),
+            Recovery(fs, names.entries), opening.restored_copies,
+            RestoredHeld(fs, opening.withheld_names, self.late_writes.restored),
         )  # fmt: skip
         self._operations = RawHandlers(
             fs, names=names, data=data, sync_directory=fs.tree.fsyncdir, bugs=bugs,

@@ -80,7 +80,7 @@ def parse_mount(line: str) -> Mount:
 
 
 def mounts(pid: int | None = None) -> list[Mount]:
-    """Return all mounts of a process's (None: this one's) mount namespace, in the kernel's order. Raises
+    """Return all mounts in a process's (None: this) mount namespace, in the kernel's order. Raises
     OSError."""
     with _table(pid) as table:
         return [parse_mount(line) for line in table]

@@ -23,8 +23,7 @@ _UIDS: Final = re.compile(r"^Uid:\t\d+\t(\d+)", re.MULTILINE)
 
 
 class Process(NamedTuple):
-    """A running process. uid: effective. service: its systemd unit, or "". container: its manager and name or
-    number, or ""."""
+    """A running process. uid: effective. service: its unit. container: manager and name. "": none."""
 
     uid: int
     service: str

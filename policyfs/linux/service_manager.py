@@ -15,8 +15,7 @@ def is_journal(fd: int) -> bool:
 
 
 class ServiceManager:
-    """The service manager's socket ($NOTIFY_SOCKET, if any), opened at once: the daemon's restrictions permit
-    no new sockets later."""
+    """The socket $NOTIFY_SOCKET, if any, opened at once: later the daemon may open none."""
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None

@@ -16,6 +16,7 @@ import pytest
 
 from policyfs.content.sniffer import Sniffer
 from policyfs.content.workers.sandbox import Limits
+from policyfs.daemon import status
 from policyfs.daemon.control import control
 from policyfs.daemon.log import configure
 from policyfs.daemon.options import MountOptions
@@ -79,10 +80,12 @@ class Daemon:
     state: SavedState | None = None
     connection: int = 77
     bugs: int = 3
-    lost_replies: int = 4
 
-    def fuse_counters(self) -> dict[str, int]:
-        return {"LOOKUP": 5}
+
+@pytest.fixture(autouse=True)
+def counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "lost_replies", lambda: 4)
+    monkeypatch.setattr(status, "counters", lambda: {"LOOKUP": 5})
 
 
 @contextmanager

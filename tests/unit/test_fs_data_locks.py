@@ -58,8 +58,11 @@ class Place:
                 tree=self.tree, handles=SimpleNamespace(get=self.handles.__getitem__),
                 gate=SimpleNamespace(policy_record=PolicyRecord()),
             ),
-            table=self.table, find_file=self.find, forget=self.forget,
-            forget_now=lambda nodeid: self.forgotten.append((nodeid, False)),
+            table=self.table, find_file=self.find,
+            cache=SimpleNamespace(  # type: ignore[arg-type]
+                forget_seen=self.forget,
+                forget_attributes_now=lambda nodeid: self.forgotten.append((nodeid, False)),
+            ),
             bugs=SimpleNamespace(bug=lambda where, error: self.bugs.append((where, error))),  # type: ignore[arg-type]
         )  # fmt: skip
 

@@ -59,7 +59,7 @@ class Side:
         self.absent_names = AbsentNames(lambda _parent, _name: True)
         self.restoration = Restoration(
             fs, self, self, self.directories, self.absent_names,  # type: ignore[arg-type]
-            self.locks, Recovery(fs, None), (copies, held),  # type: ignore[arg-type]
+            self.locks, Recovery(fs, None), copies, held,  # type: ignore[arg-type]
         )  # fmt: skip
 
     def enter(self, node: Node, *, writing: bool) -> OpenState:

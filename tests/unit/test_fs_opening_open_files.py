@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 from policyfs.fs.access.views import version_of
 from policyfs.fs.opening.open_files import OpenFiles
@@ -88,8 +89,8 @@ def _version(made: Parts, fd: int) -> object:
 async def test_the_kernel_asks_again_for_other_nodes_of_a_file_that_changed(store: Path) -> None:
     with parts(store, engine_of(REDACTED)) as made:
         told: list[int] = []
-        backing_files = files_of(made)._backing_files
-        files = OpenFiles(made.fs, backing_files=backing_files, forget_attributes=told.append)
+        backing_files, cache = files_of(made)._backing_files, SimpleNamespace(forget_attributes=told.append)
+        files = OpenFiles(made.fs, backing_files=backing_files, cache=cache)  # type: ignore[arg-type]
         one, other = await made.walk("/a.jpg", CAMERA), await made.walk("/a.jpg", MAPS)
         single = await made.walk("/empty", MAPS)
         assert one is not other

@@ -92,8 +92,7 @@ def zone_of(args: argparse.Namespace) -> tzinfo | None:
 
 
 def chains_of(args: argparse.Namespace) -> list[Chain]:
-    """Return the chains (the trail of each mount) in the directory --trail. Raises PolicyfsError if the
-    directory does not exist."""
+    """Return the chains (each mount's trail) in --trail. Raises PolicyfsError without such a directory."""
     root = Path(args.trail)
     try:
         return find_chains(root)

@@ -62,8 +62,8 @@ class _Applied:
 
 
 def run_apply(args: argparse.Namespace) -> int:
-    """Apply a new policy to a mount. Return 1 if new rights were not accepted, 3 for a policy with errors, 4
-    if a test failed."""
+    """Apply a policy. Return 1 for new rights not accepted, 3 for a policy with errors, 4 for a failed
+    test."""
     mountpoint = known(args.mountpoint)
     status = ask(mountpoint, "status")
     live = part(status, "policy")

@@ -22,12 +22,9 @@ _TIMES: Final = "SELECT min(time) FROM (SELECT time FROM event UNION ALL SELECT 
 
 @dataclass(slots=True)
 class Period:
-    """The part of a period that the trails show.
-
-    days: for each app, the numbers of the days on which it made requests, from 0. first_ns: by chain, the
-    time of its oldest record (ns since 1970). lost: True if events are missing. digests: of all policies.
-    moves: the apps with moves that the trail has without their paths.
-    """
+    """The part of a period that the trails show. days: for each app, the numbers of the days on which it made
+    requests, from 0. first_ns: by chain, the time of its oldest record (ns since 1970). lost: True if events
+    are missing. digests: of all policies. moves: the apps with moves without paths on the trail."""
 
     days: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     first_ns: dict[str, int] = field(default_factory=dict)

@@ -27,35 +27,25 @@ from policyfs.policy.exceptions import with_exceptions
 
 
 def wrong_with(canary: Canary, answer: Answer, *, posix: bool, reads: bool) -> str:
-    """Return the fault of the answer to a canary, or an empty text if the answer is right by the policy.
-
-    posix: True if the mount has --posix, so that the mode bits of the file may deny the request, too. reads:
-    True if the canaries' files are photos, and their bytes were read.
-    """
+    """Return the fault of the answer to a canary, or "" if it is right by the policy. posix: True if mode
+    bits may deny the request, too. reads: True if the canaries' files are photos, and their bytes were
+    read."""
+    was = f"the answer was {_named(answer.errno)}, but the policy"
     if canary.sort is Sort.HIDING:
         if answer.listed:
             return "the directory lists the name, but the policy hides the name"
-        if answer.errno != canary.errno and not (posix and answer.errno and not reads):
-            return f"the answer was {_named(answer.errno)}, but the policy's answer is {_named(canary.errno)}"
-        return ""
+        is_right = answer.errno == canary.errno or (posix and answer.errno and not reads)
+        return "" if is_right else f"{was}'s answer is {_named(canary.errno)}"
     if canary.sort is Sort.DENIAL:
         if not answer.errno:
             return "the mount allowed the request, but the policy denies it"
-        if answer.errno != canary.errno and not posix:  # with --posix mode bits may deny, too
-            return f"the answer was {_named(answer.errno)}, but the policy's answer is {_named(canary.errno)}"
-        return ""
+        is_right = answer.errno == canary.errno or posix  # with --posix mode bits may deny, too
+        return "" if is_right else f"{was}'s answer is {_named(canary.errno)}"
     if answer.errno:
-        return (
-            ""
-            if posix and not reads
-            else f"the answer was {_named(answer.errno)}, but the policy allows the request"
-        )
+        return "" if posix and not reads else f"{was} allows the request"
     if not reads:
-        return (
-            ""
-            if not canary.inode or answer.inode == canary.inode
-            else "the mount shows another file of the store"
-        )
+        is_right = not canary.inode or answer.inode == canary.inode
+        return "" if is_right else "the mount shows another file of the store"
     if canary.sort is Sort.PASSTHROUGH:
         return "" if answer.data == photo() else "the bytes differ from the bytes of the file"
     if len(answer.data) != len(photo()):
@@ -111,12 +101,9 @@ class NotProvedError(PolicyfsError):
 
 
 class Prover:
-    """The test of one mount. Each method returns the number of right answers by the sort of the request.
-
-    The methods raise WrongAnswerError and NotProvedError. status: the status of the mount. engine: the policy
-    in force. lasting: the policy without its exceptions. callers: the users for which requests are made.
-    left_out: the number of further apps.
-    """
+    """The test of one mount. Each method returns the number of right answers by the sort of the request, and
+    raises WrongAnswerError and NotProvedError. lasting: the policy in force (*engine*) without its
+    exceptions. callers: the users for which requests are made. left_out: the number of further apps."""
 
     def __init__(self, status: Json, engine: Engine) -> None:
         admits = part(status, "admits")

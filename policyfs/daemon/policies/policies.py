@@ -37,8 +37,7 @@ class Loader(NamedTuple):
 
 
 class Policies:
-    """The policy in force in a mount, and the previous policy. Methods may block unless their text says that
-    they never wait."""
+    """A mount's policy in force, and the previous one. Methods may block unless they say "never waits"."""
 
     def __init__(
         self, loader: Loader, root: Path, log: Log, *, succeeds: str = "", saved_in: Path | None = None,

@@ -41,8 +41,7 @@ RELEASE: Final = Call("release", "close")
 
 
 class Details(TypedDict, total=False):
-    """Optional fields of an event. error: the request's errno if a check other than the policy's decision
-    refused the request."""
+    """Optional fields of an event. error: the errno if another check than the policy's refused."""
 
     new_path: bytes | None
     kind: str | None
@@ -70,8 +69,7 @@ class Recorder:
         self._settle: Callable[[], None] = _nothing
 
     def settle_first(self, settle: Callable[[], None]) -> None:
-        """Register *settle*, called before each event: it calls repeated() for each open that the bridge has
-        answered."""
+        """Register *settle*, called before each event: it calls repeated() for the bridge's opens."""
         self._settle = settle
 
     def use_policy(self, generation: int, digest: str) -> None:
@@ -86,7 +84,7 @@ class Recorder:
         is written at the return, or UnrecordedError is raised if that takes longer than a moment
         (`ledger.recorded_first` handles it; without that wrapper this blocks). An event that cannot be
         recorded is EIO for the app."""
-        event = self._decision(caller, call, path, decision, details)
+        event = self.event_of(caller, call, path, decision, **details)
         if event is None:
             return
         own, denied = current(), event.decision == DENY
@@ -114,7 +112,7 @@ class Recorder:
 
         Raise FUSEError(EIO) if it could not be recorded, PacedError if the app's budget for records is used
         up (`ledger.paced` then starts the open again)."""
-        event, own = self._decision(caller, call, path, decision, details), current()
+        event, own = self.event_of(caller, call, path, decision, **details), current()
         if event is None:
             return False
         paid = own is not None and own.paid
@@ -154,20 +152,15 @@ class Recorder:
             self._debtors.discard(holder)
             await trio.sleep(self._sink.debt_s(holder))
 
-    def event_of(
-        self, caller: Caller, call: Call, path: bytes, decision: Decision, **details: Unpack[Details]
-    ) -> Event | None:
-        """Return the event of a decision without recording it, or None if the decision needs no record."""
-        return self._decision(caller, call, path, decision, details)
-
     def repeated(self, event: Event) -> None:
         """Record, best effort, that the bridge has repeated an allowed decision. event: from event_of(), with
         the process, time and handle of the repeat."""
         self._sink.admit(self._told(event), Audit.BEST_EFFORT)
 
-    def _decision(
-        self, caller: Caller, call: Call, path: bytes, decision: Decision, details: Details
+    def event_of(
+        self, caller: Caller, call: Call, path: bytes, decision: Decision, **details: Unpack[Details]
     ) -> Event | None:
+        """Return the event of a decision without recording it, or None if the decision needs no record."""
         if decision.audit is Audit.OFF and not (decision.would_deny or decision.would_allow):
             return None
         self._settle()

@@ -186,8 +186,7 @@ class Gate:
         return self._owners_above.hidden(who, parent, self.generation, self.engine.hidden_above)
 
     def hidden_by_any(self, who: Principal, state: PathState, node: Node) -> Decision | None:
-        """Return the denial if the owner of a directory above hides one of the node's names of this state,
-        else None."""
+        """Return the denial if a directory's owner above hides a name of the node's in this state."""
         if not self.engine.owner_matters_above(state):
             return None
         denials = (self.hidden(who, state, parent) for parent in node.directories(state))
@@ -372,8 +371,8 @@ class Gate:
 
 
 def stricter(one: Decision | None, other: Decision) -> Decision:
-    """Return one decision as strict as both: a denial wins, of two the errno that reveals less; obligations
-    add up."""
+    """Return a decision as strict as both: a denial wins, and the errno that tells less; obligations add
+    up."""
     if one is None or one == other:
         return other
     if one.allowed and other.allowed:

@@ -35,8 +35,7 @@ class KindEvidence:
         self.proven_only = False
 
     def demand(self) -> None:
-        """Require a lease as proof. If the kernel refuses it, FactFinder raises UnprovenKindError, and sniffs
-        nothing."""
+        """Require a lease as proof: without one FactFinder raises UnprovenKindError, and sniffs nothing."""
         self.proven_only = True
 
     def keep(self, fd: int, lease: Lease | None) -> None:

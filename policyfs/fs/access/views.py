@@ -33,8 +33,7 @@ def version_of(stat: Stat) -> Version:
 
 
 class Views:
-    """The part of a mount that chooses the node for an open: one that fits view, byte path, lane, path state
-    and version, or a new one."""
+    """Chooses the node for an open: one that fits view, byte path, lane, state and version, or a new one."""
 
     def __init__(
         self, nodes: NodeTable, copyable: Copyable, proves_raw: Callable[[], bool] = lambda: False
@@ -57,8 +56,7 @@ class Views:
         self, engine: Engine, caller: Caller, view: View, state: PathState,
         stat: Stat, owner: Callable[[], str], *, writing: bool,
     ) -> BytePath:  # fmt: skip
-        """Return the byte path for a caller's open of a file now. owner: finds the file's owner, if that
-        matters."""
+        """Return the byte path for a caller's open now. owner: finds the file's owner, if it matters."""
         plain = BytePath.RAW if view.raw else BytePath.LIVE
         if writing or (view.raw and not self._unproven and self._proves_raw()):
             return plain
@@ -147,8 +145,7 @@ class Views:
         self._pending.pop((ino_key, view.key))
 
     def expect_writing(self, ino_key: int, caller: Caller) -> None:
-        """Note that a thread's open for writing got ESTALE: its next look-ups find a node for a writer, in
-        any view."""
+        """Note that a thread's open for writing got ESTALE: it then finds a writer's node, in any view."""
         self._coming.put((ino_key, caller.pid), True)
 
     def expect_nothing(self, node: Node, caller: Caller) -> None:

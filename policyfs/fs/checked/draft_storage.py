@@ -258,13 +258,11 @@ class DraftStorage:
             self._tree.truncate_fd(fd, copy.size)
 
     def _may_share(self, fd: int, size: int) -> bool:
-        """Return True if shared blocks protect the file's bytes. (Where blocks can be shared, reserved space
-        does not.)"""
+        """Return True if shared blocks protect the file's bytes: there reserved space does not."""
         return self._shares_blocks and size > 0 and self._tree.fstat(fd).size > 0
 
     def _shared(self, copy: _Copy) -> bool:
-        """Give the file the draft's blocks. Return False if nothing has changed. An error may leave a part
-        (draft.torn)."""
+        """Give the file the draft's blocks. False: nothing changed. Errors may leave a part (draft.torn)."""
         fd, draft = copy.handle.fd, copy.draft
         if not self._may_share(fd, copy.size):
             return False
@@ -297,8 +295,7 @@ class DraftStorage:
 
 
 def _write_out(source: int, target: int) -> None:
-    """Write both files to the disk on a thread: else sharing blocks does so under locks that the loop may
-    need."""
+    """Write both files to the disk on a thread: else sharing blocks does, under locks that the loop needs."""
     for fd in (source, target):
         ranges.write_out(fd)
 

@@ -20,28 +20,21 @@ ELSEWHERE: Final = Decision(allowed=False, errno=errno.EXDEV, audit=Audit.REQUIR
 
 
 class Source(NamedTuple):
-    """A file that is about to get another name.
-
-    settled: True if the kind was found under the lease of a Settled file (fs/checked/moved_file.py), and not
-    by *evidence*. The caller checks whether that lease holds.
-    """
+    """A file that is about to get another name. settled: True if the kind was found under the lease of a
+    Settled file (fs/checked/moved_file.py), which the caller checks, and not by *evidence*."""
 
     end: End
     evidence: KindEvidence
     settled: bool = False
 
     def without_kind(self, to: PathState) -> End | None:
-        """Return the file's End (state, type and facts, for the engine) with an unknown kind, if a move to
-        *to* needs a proof that is missing.
-
-        Return None if the kind is proven, or if *to* is the state of the present path: the same rules hold.
-        """
+        """Return the file's End with an unknown kind if a move to *to* needs a proof that is missing; None if
+        the kind is proven, or *to* is the state of the present path: the same rules hold."""
         doubted = self.doubted()
         return None if doubted is self.end or self.end.state is to else doubted
 
     def doubted(self) -> End:
-        """Return the file's End (state, type and facts, for the engine). If nothing proves the kind, the End
-        has an unknown kind."""
+        """Return the file's End, for the engine, with an unknown kind if nothing proves it."""
         if self.settled or not self.evidence.asked or self.evidence.holds():
             return self.end
         return End(self.end.state, self.end.ftype, self.end.facts._replace(kind=None))
@@ -51,11 +44,8 @@ def decide_rename(
     engine: Engine, who: Principal, moved: Source, to: PathState, there: Source | None,
     *, exchange: bool, same_directory: bool,
 ) -> Decision:  # fmt: skip
-    """Return the decision on a rename(2). If this decision depends on a kind that nothing proves, return the
-    refusal of elsewhere().
-
-    there: the file that has the new name, or None. INVARIANT: the caller does not await before the rename.
-    """
+    """Return the decision on a rename(2), or elsewhere() if it depends on a kind that nothing proves. there:
+    the file that has the new name, or None. INVARIANT: the caller does not await before the rename."""
 
     def decide(source: End, replaced: End | None) -> Decision:
         target = End(to, source.ftype, source.facts)
@@ -77,12 +67,9 @@ def decide_rename(
 def elsewhere(
     engine: Engine, who: Principal, moved: Source, to: PathState, there: Source | None, *, exchange: bool
 ) -> Decision:
-    """Return the refusal of a rename(2) that the app can only replace by a copy. moved, there: the files with
-    the old and the new name. to: the state of the new path.
-
-    The refusal is ELSEWHERE. If the caller's copy would lose hidden data, the refusal is EACCES, with the
-    rules that redact.
-    """
+    """Return the refusal of a rename(2) that the app can only replace by a copy: ELSEWHERE, or EACCES with
+    the rules that redact if its copy would lose hidden data. moved, there: the files with the old and the new
+    name. to: the state of the new path."""
     moves = [(moved.doubted(), to)]
     if there is not None and exchange:
         moves.append((there.doubted(), moved.end.state))
@@ -93,8 +80,8 @@ def elsewhere(
 def decide_link(
     engine: Engine, who: Principal, linked: Source, to: PathState, *, same_directory: bool
 ) -> Decision:
-    """Return the decision on a link(2), by one of the file's names. If the decision depends on a kind that
-    nothing proves, return ELSEWHERE."""
+    """Return the decision on a link(2), by one of the file's names; ELSEWHERE if it depends on an unproven
+    kind."""
 
     def decide(source: End) -> Decision:
         return engine.link(who, source, End(to, source.ftype, source.facts), same_directory=same_directory)

@@ -28,12 +28,9 @@ _NUMBER: Final = (1 << 64) - 1
 
 
 class WithheldNames:
-    """A list of the files in one mount whose names are withheld: no app sees the names of such a file until
-    its content is accepted. Event loop only.
-
-    forget_names: a function that makes the kernel forget the names of a node, a moment later. forget_now: a
-    function that does the same, and returns once the kernel has forgotten the names.
-    """
+    """The files in one mount whose names are withheld: no app sees the names until the content is accepted.
+    Event loop only. forget_names, forget_now: make the kernel forget a node's names, a moment later, or
+    before the return."""
 
     def __init__(
         self, nodes: NodeTable, forget_names: NamesForgotten, forget_now: Callable[[Node], Awaitable[None]]
@@ -48,8 +45,8 @@ class WithheldNames:
         return len(self._files)
 
     async def hide(self, node: Node) -> None:
-        """Withhold a file's names: no app sees these names from now on. Return once the kernel has forgotten
-        the names, or after a time limit (KernelCache.forget_seen)."""
+        """Withhold a file's names. Return once the kernel has forgotten them, or after a time limit
+        (KernelCache.forget_seen)."""
         if node.ino not in self._files:
             self.withhold(node)
             await self._forget_now(node)
@@ -64,8 +61,8 @@ class WithheldNames:
         self._numbers[number] = self._numbers.get(number, 0) + 1
 
     def show(self, node: Node) -> None:
-        """Show a file's names again, if the file still has names. A moment later the kernel forgets the
-        listings without these names. A program that lists such a directory before that gets a new listing."""
+        """Show a file's names again, if it still has any. The kernel forgets listings without them a moment
+        later; a program that lists such a directory before that gets a new one."""
         found = self._files.pop(node.ino, None)
         if found is None:
             return
@@ -97,8 +94,8 @@ class WithheldNames:
         return number in self._numbers
 
     async def free(self, stat: Stat) -> None:
-        """Wait a moment until a file's names are no longer withheld (hidden). Raise OSError(EBUSY) if they
-        are still withheld after _WAIT_S."""
+        """Wait a moment until a file's names are no longer withheld. Raise OSError(EBUSY) if they are after
+        _WAIT_S."""
         if not self.has(stat):
             return
         _, ended = self._files[self._nodes.key_of(stat)]

@@ -36,8 +36,7 @@ class LateWrites:
         self._some.set()
 
     async def run(self) -> None:
-        """Check the noted writes when they are due. When cancelled, check all at once: no FLUSH comes any
-        more."""
+        """Check the noted writes when they are due; when cancelled, all at once: no FLUSH comes then."""
         try:
             await self._run()
         finally:

@@ -11,8 +11,8 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final
 
 import trio
 
@@ -23,6 +23,7 @@ from policyfs.fs.error_boundary import guarded, guarded_now
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError
 from policyfs.fs.inodes.open_state import Mode
+from policyfs.fs.kernel_cache.forgetting import KernelCache
 from policyfs.fs.saved.saved_locks import SavedLocks
 from policyfs.kernel import requests
 from policyfs.kernel.operations import BugLog, Handler, Quick, Request
@@ -42,14 +43,6 @@ FindFile = Callable[[Handle], int]
 """Function that returns a descriptor of a handle's file, for the caller, or raises StaleNodeError."""
 
 
-class Forget(Protocol):
-    """Function that makes the kernel empty its caches of a node, and returns then or after a time limit
-    (KernelCache.forget_seen)."""
-
-    def __call__(self, nodeid: int, *, pages: bool) -> Awaitable[None]:
-        """Forget the node's attributes, and its pages if *pages* is True."""
-
-
 class Locks:
     """The handler of the lock requests of one mount."""
 
@@ -59,17 +52,14 @@ class Locks:
         *,
         table: LockTable,
         find_file: FindFile,
-        forget: Forget,
-        forget_now: Callable[[int], None],
+        cache: KernelCache,
         bugs: BugLog,
     ) -> None:
-        """forget_now: makes the kernel forget the attributes of an open node before the call returns."""
         self._table = table
         self._tree = fs.tree
         self._handles = fs.handles
         self._find_file = find_file
-        self._forget = forget
-        self._forget_now = forget_now
+        self._cache = cache
         self._somebody_waits = trio.Event()
         self._pause_s = _FIRST_S
         self.bugs = bugs
@@ -153,7 +143,7 @@ class Locks:
                 raise BlockingIOError(errno.EAGAIN, "another process or open file has the lock")
             return None
         if self._changed(handle, holder):
-            self._forget_now(handle.node.nodeid)
+            self._cache.forget_attributes_now(handle.node.nodeid)
         return b""
 
     @guarded
@@ -169,7 +159,7 @@ class Locks:
                 raise BlockingIOError(errno.EAGAIN, "another process or open file has the lock")
             await self._wait(request, holder, asked, lock.fh)
         if self._changed(handle, holder):
-            await self._forget(handle.node.nodeid, pages=handle.mode is Mode.MEDIATED)
+            await self._cache.forget_seen(handle.node.nodeid, pages=handle.mode is Mode.MEDIATED)
         return b""
 
     def _holder(self, handle: Handle, inode: Inode, owner: Owner, *, exclusive: bool) -> Holder:
@@ -188,8 +178,7 @@ class Locks:
         return holder
 
     def _open(self, handle: Handle, flags: int) -> int:
-        """Return a new open file description of a handle's file, or raise OSError (ENOLCK) if no name leads
-        to it."""
+        """Open a handle's file anew. Raise OSError (ENOLCK) if no name leads to it."""
         try:
             found = self._find_file(handle)
         except StaleNodeError:

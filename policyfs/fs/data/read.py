@@ -27,8 +27,7 @@ class FileReader:
         self._paths = paths
 
     async def read(self, handle: Handle, offset: int, size: int) -> Buffer:
-        """Return up to *size* bytes from *offset*, or raise FUSEError for a refusal, OSError for other
-        errors."""
+        """Return up to *size* bytes from *offset*. Raise FUSEError for a refusal, or OSError."""
         if handle.mode is Mode.PASSTHROUGH:
             # readahead(2) and POSIX_FADV_WILLNEED send a READ even for such a handle, and nobody gets the
             # answer: the kernel reads the file itself. The app sees no error.

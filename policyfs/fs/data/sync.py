@@ -21,8 +21,9 @@ from policyfs.fs.data.write_guard import WriteGuard
 from policyfs.fs.data.write_paths import DraftWrites, HeadCheckedWrites
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle, open_state
-from policyfs.fs.inodes.node import NamesForgotten, Node
+from policyfs.fs.inodes.node import Node
 from policyfs.fs.inodes.open_state import OpenState
+from policyfs.fs.kernel_cache.forgetting import KernelCache
 from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.kernel.operations import Work
@@ -30,7 +31,7 @@ from policyfs.linux.statx import Stat
 
 
 class FileSync(FsPart):
-    """FLUSH, fsync and the last release. forget_entries: makes the kernel forget names and listings soon."""
+    """The handler of FLUSH, fsync and the last release."""
 
     def __init__(
         self,
@@ -42,7 +43,7 @@ class FileSync(FsPart):
         checker: Checker,
         withheld_names: WithheldNames,
         open_files: OpenFiles,
-        forget_entries: NamesForgotten,
+        cache: KernelCache,
     ) -> None:
         super().__init__(fs)
         self._guard = guard
@@ -51,7 +52,7 @@ class FileSync(FsPart):
         self._checker = checker
         self._withheld_names = withheld_names
         self._open_files = open_files
-        self._forget_entries = forget_entries
+        self._cache = cache
 
     async def flush(self, handle: Handle, *, empties: bool = False) -> None:
         """Store held bytes when a descriptor is closed, or raise EPERM. A file that was only emptied keeps
@@ -195,7 +196,7 @@ class FileSync(FsPart):
         """Make the kernel forget a changed file's names if its kind decides who sees them."""
         with contextlib.suppress(OSError):  # the path is too long: no caller sees the file
             if self._gate.need(handle.caller.principal, Op.SEE, handle.node) & Need.KIND:
-                self._forget_entries(handle.node)
+                self._cache.forget_entries(handle.node)
 
     async def _store_or_drop(self, handle: Handle, *, patient: bool) -> None:
         state = open_state(handle)
@@ -275,8 +276,7 @@ class FileSync(FsPart):
             os.close(fd)
 
     def _writer_of(self, handle: Handle) -> Handle:
-        """Return a handle that may write held bytes, or *handle*. (`sync FILE` opens for reading, even on
-        another node.)"""
+        """Return a handle that may write held bytes, or *handle*. (`sync FILE` opens for reading.)"""
         if handle.writable:
             return handle
         writers = (other for other in self._handles.of_node(handle.node) if other.writable)
@@ -296,8 +296,7 @@ class FileSync(FsPart):
         return True
 
     def _keeps_old(self, change: Change) -> bool:
-        """Raise OSError (EPERM) if all written bytes were refused, so that an emptied file keeps its old
-        bytes."""
+        """Raise OSError (EPERM) if all written bytes were refused: an emptied file keeps its old ones."""
         draft = change.state.draft
         if draft is not None and draft.refused and draft.only_empties(self._tree.fstat(change.handle.fd)):
             told = "bytes of this file were refused, and no new bytes were written since"

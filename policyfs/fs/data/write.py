@@ -18,14 +18,12 @@ from policyfs.fs.inodes.handles import Handle, open_state
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.inodes.open_state import Mode
 from policyfs.fs.inodes.pending_writes import Head
+from policyfs.fs.kernel_cache.forgetting import KernelCache
 from policyfs.fs.saved.intents import ChangeKind, Intent, Side
 from policyfs.store import ranges
 
 T = TypeVar("T")
 _WRITING: Final = Call("write", "write")
-
-RangeDropped = Callable[[int, int, int], None]
-"""Function that makes the kernel drop pages of a node: (its number, offset and length in bytes)."""
 
 
 class FileWriter(FsPart):
@@ -39,7 +37,7 @@ class FileWriter(FsPart):
         direct: DirectWrites,
         head_checked: HeadCheckedWrites,
         draft: DraftWrites,
-        drop_pages: RangeDropped,
+        cache: KernelCache,
         put_off: Callable[[Node], None],
     ) -> None:
         """put_off: notes that writes of a node wait for their check (LateWrites.note)."""
@@ -48,7 +46,7 @@ class FileWriter(FsPart):
         self._direct = direct
         self._head_checked = head_checked
         self._draft = draft
-        self._drop_pages = drop_pages
+        self._cache = cache
         self._put_off = put_off
 
     async def write(
@@ -87,7 +85,7 @@ class FileWriter(FsPart):
         try:
             written = await self._decided(handle, put, back=back)
         except Exception:
-            self._drop_pages(handle.node.nodeid, offset, len(data))
+            self._cache.drop_pages(handle.node.nodeid, offset, len(data))
             raise
         handle.bytes_written += written
         return len(data) if back else written
@@ -113,9 +111,8 @@ class FileWriter(FsPart):
         return await path.write(change, at, data, append=False)
 
     def give_up(self, nodeid: int, offset: int, length: int) -> None:
-        """Refuse a write whose data the bridge has dropped, since too many writes of the uid wait; drop its
-        pages."""
-        self._drop_pages(nodeid, offset, length)
+        """Refuse a write whose data the bridge dropped, as too many of the uid wait; drop its pages."""
+        self._cache.drop_pages(nodeid, offset, length)
         raise OSError(errno.ENOMEM, "too many bytes of this user wait to be written")
 
     async def _write_back(self, change: Change, offset: int, data: bytes) -> int:

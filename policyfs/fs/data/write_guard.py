@@ -15,7 +15,7 @@ from policyfs.fs.access.views import version_of
 from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import Node
-from policyfs.fs.redacted.leased import PagesDropped
+from policyfs.fs.kernel_cache.forgetting import KernelCache
 from policyfs.linux.statx import Stat
 from policyfs.store.frozen import Version
 
@@ -26,12 +26,11 @@ _NOT_ALL_ITS_OWN: Final = (
 
 
 class WriteGuard(FsPart):
-    """The part of a mount that checks before each change of a file's bytes, and notes the change afterwards.
-    drop_pages: makes the kernel drop the pages and attributes of a node."""
+    """The part of a mount that checks before each change of a file's bytes, and notes the change after it."""
 
-    def __init__(self, fs: FsContext, drop_pages: PagesDropped) -> None:
+    def __init__(self, fs: FsContext, cache: KernelCache) -> None:
         super().__init__(fs)
-        self._drop_pages = drop_pages
+        self._cache = cache
 
     def fence(self, handle: Handle, size: int | None = None, *, back: bool = False) -> Callable[[], None]:
         """Return a check that refuses a write, or a truncation to *size*, that redaction forbids now, and
@@ -94,9 +93,8 @@ class WriteGuard(FsPart):
         return bool(handle.node.view.redact) or handle.generation != self._gate.generation
 
     def dropped(self, node: Node) -> None:
-        """Make the kernel drop a node's pages and attributes: its held bytes were dropped, or stored in
-        another form."""
-        self._drop_pages(node.nodeid)
+        """Make the kernel drop a node's pages and attributes: held bytes were dropped, or changed."""
+        self._cache.drop_pages(node.nodeid)
 
     def wrote(self, handle: Handle, version: Version | None = None, *, counts: bool = True) -> None:
         """Note a change of the store's file, and drop the kernel's pages and attributes of its other nodes.
@@ -112,7 +110,7 @@ class WriteGuard(FsPart):
                 other.seen = version if is_own else None
         for sibling in self._nodes.same_inode(node.ino):
             if sibling is not node and sibling.lookups:
-                self._drop_pages(sibling.nodeid)
+                self._cache.drop_pages(sibling.nodeid)
 
     def _is_own(self, handle: Handle, stat: Stat) -> bool:
         """Return True if the app owns the file now. An open for writing by any other caller ends this."""

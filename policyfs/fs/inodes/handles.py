@@ -178,10 +178,9 @@ class OpenedHandles(Protocol):
 
 
 class HandleTable:
-    """The table that finds the open handles of a mount by the 64-bit number that the kernel sends back.
-
-    descriptors: the limit of descriptors that all handles hold. An app gets more only while it has no more
-    than are free. held_bytes: the bytes that all heads hold (pending_writes.py)."""
+    """The table that finds open handles by the 64-bit number that the kernel sends back. descriptors: the
+    limit of all handles' descriptors; an app gets more only while it has no more than are free. held_bytes:
+    the bytes that all heads hold (pending_writes.py)."""
 
     def __init__(self, descriptors: int = 1 << 16) -> None:
         self._by_fh: dict[int, _Kept] = {}

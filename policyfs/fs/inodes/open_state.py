@@ -24,8 +24,7 @@ class FilmReader(Protocol):
     """A reader of a film whose frames are looked at as they are read (fs/redacted/windows.py)."""
 
     async def read(self, fd: int, offset: int, size: int, lane: Hashable) -> tuple[memoryview, str]:
-        """Return bytes for an app of this lane, hidden data in frames replaced, and why they cannot be shown,
-        or ""."""
+        """Return bytes for an app of this lane, without hidden data, and why they cannot be shown, or ""."""
 
 
 class LeasedBytes(NamedTuple):

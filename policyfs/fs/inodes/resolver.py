@@ -127,8 +127,7 @@ class Resolver:
         return bool(self._below)
 
     def drop(self, nodeid: int) -> None:
-        """Forget the descriptor of a directory that may have moved, but keep that of a removed one: a process
-        may work in it."""
+        """Forget the descriptor of a directory that may have moved, but not of a removed one in use."""
         if (entry := self._fds.pop(nodeid, None)) is None:
             return
         try:
@@ -157,8 +156,7 @@ class Resolver:
         self._nodes.vectors.drop_all()
 
     def moved(self, node: Node) -> None:
-        """Find the new place of a directory that was moved in the store. All kept descriptors are checked
-        before use."""
+        """Find the new place of a moved directory. All kept descriptors are checked before use."""
         node.linked = -1
         self._moves += 1
         self._nodes.vectors.drop_all()
@@ -309,8 +307,7 @@ class Resolver:
         return kept if kept is not None and self._is_current(kept) else None
 
     def _walk(self, fd: int, chain: list[Node], seen_s: float) -> int:
-        """Open the last of a chain of directories below *fd*. Steps that were checked before (Node.linked)
-        share a call."""
+        """Open the last of a chain of directories below *fd*. Steps checked before share a call."""
         together: list[Node] = []
         losses = self._losses
         for node in chain:
@@ -427,8 +424,7 @@ class Resolver:
     def open_if_same(
         self, node: Node, parent: Node, name: bytes, open_at: Callable[[int, bytes], int]
     ) -> int | None:
-        """Open the object that has a name now. Return None if it is not the node's object. The caller closes
-        the descriptor."""
+        """Open the object that has a name now; None if not the node's. The caller closes it."""
         fd = open_at(self.dirfd(parent), name)
         if self._nodes.is_same(node, fstatx_of_new(fd)):
             return fd

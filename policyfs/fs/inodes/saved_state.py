@@ -276,8 +276,7 @@ class SavedState:
         self._set(_UNSAVED, 1)
 
     def locked(self, change: int) -> None:
-        """Count what comes (1) or goes (-1) and a take-over would lose: an owner of very many locks, or held
-        bytes that are not saved."""
+        """Count what comes (1) or goes (-1) and a take-over loses: very many locks, unsaved bytes."""
         self._set(_LOCKED, max(0, self._get(_LOCKED) + change))
 
     @property

@@ -26,8 +26,7 @@ class OpenVectors(Protocol):
     """The part of the mount that lets the bridge answer opens (opening/bridge_handles.py)."""
 
     def end(self, node: Node) -> None:
-        """Let the bridge answer no more opens of a node. Put the bridge's handles of the node into the handle
-        table."""
+        """Let the bridge answer no more opens of a node, and put its handles of it into the table."""
 
     def end_all(self) -> None:
         """Let the bridge answer no more opens of any node. Put all its handles into the handle table."""

@@ -137,8 +137,7 @@ class Timeouts:
         return any(each is not node and each.open is not None for each in self.same_inode(node.ino))
 
     def attributes(self, state: PathState, stat: Stat, *, reported: bool) -> float:
-        """Return the seconds for attributes of an object that is not open. reported: True if the watch
-        reports its changes."""
+        """Return the seconds for attributes of an object not open. reported: the watch reports changes."""
         if self.told_apart and not self.alone:
             return 0.0
         allowed, ftype = self.entry(state), stat.ftype
@@ -153,15 +152,8 @@ class Timeouts:
 
     def listing(self, state: PathState) -> bool:
         """Return True if the kernel may keep a directory's listing for every caller."""
-        if self.alone:
-            return True
-        if not self.keeps:
-            return False
-        if self._engine is None:
-            return False
-        if self.posix:
-            return not self._engine.caller_matters_below(state)
-        return not self._engine.distinctions.below(state)
+        engine = self._engine
+        return self.alone or (self.keeps and engine is not None and not self._differs_below(engine, state))
 
 
 def cold(ino: int) -> float:

@@ -240,8 +240,7 @@ class StayingNames:
         self._known: dict[tuple[PathState, FileType], bool] = {}
 
     def stays(self, node: Node) -> bool:
-        """Return True if an old answer about a name does no harm. Once for each node and reload: clears
-        node.kept."""
+        """Return True if an old answer about a name is harmless. Clears node.kept: ask once per reload."""
         kept, node.kept = node.kept, False
         if not kept:
             return True

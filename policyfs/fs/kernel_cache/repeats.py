@@ -187,8 +187,7 @@ class Repeats(FsPart):
         return self._install(node, caller, grant, caller.gid, flags, backing_id, kept_s=kept_s)
 
     def judged_listing(self, node: Node, caller: Caller) -> Decision | None:
-        """Return the decision for repeats of an OPENDIR whose reply let the kernel use its listing, or None
-        as judged()."""
+        """Return the decision for repeats of an OPENDIR that let the kernel use its listing, or None."""
         who = caller.principal
         if not self._nodes.vectors.in_use or not self._sight_hangs_on_name_and_uid(node, caller):
             return None
@@ -248,8 +247,7 @@ class Repeats(FsPart):
         )
 
     def _is_unsaved(self, node: Node) -> bool:
-        """Return True if held changes may empty the file: an open must wait for the writer
-        (Lifecycle.emptied)."""
+        """Return True if held changes may empty the file: an open waits for the writer."""
         others = self._nodes.same_inode(node.ino)
         return any(other.open is not None and other.open.unsaved for other in others)
 

@@ -352,8 +352,7 @@ class Lookup(FsPart):
 
 
 def _uncounted(stat: Stat) -> Stat:
-    """Return a directory's attributes without link count and size: these tell the number and length of names
-    in it."""
+    """Return a directory's attributes without link count and size, which tell of the names in it."""
     return stat._replace(nlink=min(stat.nlink, 1), size=_DIRECTORY_SIZE, blocks=_DIRECTORY_SIZE // 512)
 
 

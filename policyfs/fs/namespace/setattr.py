@@ -80,8 +80,7 @@ class AttributeSetter(FsPart):
     async def setattr(
         self, node: Node, change: Change, handle: Handle | None, caller: Caller
     ) -> pyfuse3.EntryAttributes:
-        """Change attributes: the size needs `write`, others `attr`. chown(path, -1, -1) needs `see`, for the
-        reply."""
+        """Change attributes: the size needs `write`, others `attr`, chown(path, -1, -1) `see`."""
         if change.size is not None:
             await self._truncate(node, change.size, handle, caller)
         elif not change.attributes:

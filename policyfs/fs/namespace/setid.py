@@ -53,8 +53,7 @@ class SetIdBits:
 
     @staticmethod
     def loses_ids(stat: Stat, caller: Caller) -> bool:
-        """Return True if chown(path, -1, -1) would clear suid or sgid, and so is for the owner alone
-        (notify_change)."""
+        """Return True if chown(path, -1, -1) clears suid or sgid: only the owner may (notify_change)."""
         mode = stat.mode
         if stat_bits.S_ISDIR(mode) or not mode & _IDS:
             return False

@@ -125,8 +125,7 @@ class ExtendedAttributes(FsPart):
             raise OSError(errno.ENOSYS, "this mount has no extended attributes")
 
     async def _shows_xattrs(self, node: Node, caller: Caller, call: Call) -> bool:
-        """Return True if the caller may read the xattrs. A denial is not recorded: programs list those of
-        every file."""
+        """Return True if the caller may read the xattrs. Denials go unrecorded: programs ask always."""
         await self._gate.require(caller, Op.SEE, node, call)
         decision = await self._gate.node(caller, _READ, node)
         return decision.allowed and not self._hides_xattrs(node, caller, decision)

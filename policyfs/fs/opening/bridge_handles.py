@@ -178,8 +178,7 @@ class BridgeHandles(FsPart):
         self._lifecycle.let_go(node, entered.state)
 
     def _is_plain(self, opening: OpenContext) -> bool:
-        """Return True for a passthrough open for reading of a file that keeps its name, or of a confirmed
-        copy."""
+        """Return True for a passthrough read of a file that keeps its name, or of a confirmed copy."""
         request, handle, decision = opening.request, opening.handle, opening.decision
         return (
             decision.audit is not Audit.REQUIRED

@@ -105,8 +105,7 @@ class CopyPath(FsPart):
             self._show(opening, made, judge)
 
     async def read(self, handle: Handle, offset: int, size: int) -> memoryview:
-        """Read from the copy of a mediated node. Raise OSError (EIO), on record, for frames that cannot be
-        shown."""
+        """Read from a mediated node's copy. Raise OSError (EIO), on record, for frames not to be shown."""
         if handle.film is None:
             return await read_store(handle.fd, offset, size)
         data, why = await handle.film.read(handle.fd, offset, size, handle.caller.principal.lane)
@@ -126,8 +125,7 @@ class CopyPath(FsPart):
     async def _copy_for(
         self, opening: OpenContext, stat: Stat, judge: _Judge, *, current: bool
     ) -> Redacted | Refused:
-        """Return the copy for an open, pinned: the node's own if it is *current* (as new as this open), else
-        a newer."""
+        """Return the open's copy, pinned: the node's if *current* (as new as the open), else a newer."""
         handle, state, node = opening.handle, opening.shared, opening.request.node
         who = handle.caller.principal
         handle.payer = self._redactor.payer(who)

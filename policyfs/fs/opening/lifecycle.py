@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -20,6 +19,7 @@ from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import BytePath, CachedPages, Node
 from policyfs.fs.inodes.open_state import Mode, OpenState
+from policyfs.fs.kernel_cache.forgetting import KernelCache
 from policyfs.fs.opening.passthrough import Passthrough
 from policyfs.fs.opening.request import OpenContext
 from policyfs.fs.redacted.leased import LeasedFiles
@@ -44,19 +44,16 @@ class Lifecycle(FsPart):
         leased: LeasedFiles,
         drafts: Drafts,
         withheld_names: WithheldNames,
-        forget_now: Callable[[int], None],
-        forget_soon: Callable[[int], None],
+        cache: KernelCache,
         keeper: LeaseKeeper | None,
     ) -> None:
-        """forget_now, forget_soon: make the kernel forget attributes of a node, before the return (a node in
-        use) or queued. keeper: None if leases prove nothing."""
+        """keeper: None if leases prove nothing."""
         super().__init__(fs)
         self._passthrough = passthrough
         self._leased = leased
         self._drafts = drafts
         self._withheld_names = withheld_names
-        self._forget_now = forget_now
-        self._forget_soon = forget_soon
+        self._cache = cache
         self._keeper = keeper
 
     def new_handle(self, node: Node, caller: Caller, flags: int, stat: Stat) -> Handle:
@@ -142,7 +139,7 @@ class Lifecycle(FsPart):
             told = [each for each in same if each.is_told and (each is node or not each.byte_path.finds_kind)]
         for each in told:
             in_use = each.open is not None and not handle.created  # the kernel does not know a new node yet
-            (self._forget_now if in_use else self._forget_soon)(each.nodeid)
+            (self._cache.forget_attributes_now if in_use else self._cache.forget_attributes)(each.nodeid)
             if each is node:
                 node.tell(version)
 

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 import trio
@@ -16,6 +16,7 @@ from policyfs.fs.access.views import version_of
 from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import ROOT_ID, BytePath, Node, StaleNodeError
+from policyfs.fs.kernel_cache.forgetting import KernelCache
 from policyfs.linux.statx import Stat, fstatx_of_new
 
 _MOVED: Final = frozenset({errno.ENOENT, errno.ESTALE, errno.ELOOP, errno.ENXIO})
@@ -110,15 +111,12 @@ class BackingFiles(FsPart):
 
 
 class OpenFiles(FsPart):
-    """The part of a mount that finds descriptors of open files, for operations on their names or attributes.
-    forget_attributes: makes the kernel ask for a node's attributes again."""
+    """The part of a mount that finds descriptors of open files, for operations on names or attributes."""
 
-    def __init__(
-        self, fs: FsContext, *, backing_files: BackingFiles, forget_attributes: Callable[[int], None]
-    ) -> None:
+    def __init__(self, fs: FsContext, *, backing_files: BackingFiles, cache: KernelCache) -> None:
         super().__init__(fs)
         self._backing_files = backing_files
-        self._forget_attributes = forget_attributes
+        self._cache = cache
 
     def backing_fd(self, handle: Handle) -> int:
         """Return a descriptor of the store's file behind a handle in any view; the caller closes it. It can
@@ -165,7 +163,7 @@ class OpenFiles(FsPart):
             for handle in going_on:
                 handle.seen = version_of(self._tree.fstat(handle.fd))
             for node in () if answered and len(nodes) == 1 else nodes:
-                self._forget_attributes(node.nodeid)
+                self._cache.forget_attributes(node.nodeid)
 
     def descriptor(self, node: Node, handle: Handle | None = None) -> int:
         """Return a descriptor of the node's object; the caller closes it. handle: the open file of the

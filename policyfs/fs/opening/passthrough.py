@@ -214,8 +214,7 @@ class Passthrough:
         state.backing_id, state.mode = backing_id, Mode.PASSTHROUGH
 
     def release_all_but(self, registered: set[int], kept: set[int]) -> None:
-        """Release the backing ids of the daemon before that no node and no copy has: those of opens that its
-        death has cut short."""
+        """Release backing ids of the daemon before that nothing has: of opens that its death cut short."""
         if self._backing is not None:
             self._backing.release_forgotten(registered - kept)
 

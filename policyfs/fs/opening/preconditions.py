@@ -36,8 +36,7 @@ _NOT_EMPTIED: Final = (
 
 
 class Preconditions(FsPart):
-    """The checks that an open must pass before the app gets a handle. keeper: None if leases prove nothing on
-    the store."""
+    """The checks before an app gets a handle. keeper: None if leases prove nothing on the store."""
 
     def __init__(self, fs: FsContext, *, views: Views, keeper: LeaseKeeper | None) -> None:
         super().__init__(fs)
@@ -130,8 +129,8 @@ class Preconditions(FsPart):
     def demand_proof(self, opening: OpenContext) -> None:
         """Refuse an open for reading that depends on the kind if no lease proves it. Sets *by_kind*.
 
-        Who only reads gets ESTALE, and then a node that shows a copy. An open that also writes, or of a
-        nameless file, gets EBUSY while there is a writer, or EACCES where leases prove nothing, on record.
+        Who only reads gets ESTALE, and then a node that shows a copy; an open that also writes, or of a
+        nameless file, EBUSY while there is a writer, or EACCES where leases prove nothing, on record.
         INVARIANT: no await between this call and a reader's last step."""
         request, evidence, node = opening.request, opening.evidence, opening.request.node
         opening.by_kind = False
@@ -144,8 +143,7 @@ class Preconditions(FsPart):
         opening.by_kind = True
 
     def still_proven(self, opening: OpenContext) -> None:
-        """Refuse a reader whose proof ended while the open was put on record. INVARIANT: no await before the
-        reply."""
+        """Refuse a reader whose proof ended during the record. INVARIANT: no await till the reply."""
         request = opening.request
         if opening.handle.recorded_late and not opening.evidence.holds():
             self.unproven(request.node, request.caller, request.call, writing=False)

@@ -156,8 +156,7 @@ class RepeatedOpens:
         self._decided.clear()
 
     def settle(self) -> None:
-        """Record all opens that the bridge has answered, in order. Raise RuntimeError at the end for
-        undecided ones."""
+        """Record all opens that the bridge has answered, in order. RuntimeError: some are undecided."""
         if not (self._templates or self._of_files):
             return
         unknown = 0

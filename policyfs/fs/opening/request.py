@@ -35,31 +35,16 @@ def ops_of(flags: int) -> Op:
     return ops
 
 
-@functools.lru_cache(maxsize=256)
 def describe(flags: int) -> str:
     """Return open flags as people write them, e.g. ``open(O_WRONLY|O_TRUNC)``."""
     mode = ("O_RDONLY", "O_WRONLY", "O_RDWR", "O_RDWR")[flags & os.O_ACCMODE]
     return "open(" + "|".join([mode, *(name for bit, name in _FLAG_NAMES if flags & bit)]) + ")"
 
 
-class _Asked(NamedTuple):
-    """The meaning of open flags. The daemon computes it once for each value, to make opens faster."""
-
-    call: Call
-    ops: Op
-    writing: bool
-    empties: bool
-
-
 @functools.lru_cache(maxsize=256)
-def _asked(flags: int) -> _Asked:
-    ops = ops_of(flags)
-    return _Asked(Call("open", describe(flags)), ops, bool(ops & Op.WRITE), bool(flags & os.O_TRUNC))
-
-
 def call_of(flags: int) -> Call:
     """Return the operation and system call that the trail has for an open with these flags of open(2)."""
-    return _asked(flags).call
+    return Call("open", describe(flags))
 
 
 class OpenRequest(NamedTuple):
@@ -73,22 +58,26 @@ class OpenRequest(NamedTuple):
     """The operation and system call for the record."""
     ops: Op
     """The operations that the policy must allow."""
-    writing: bool
-    """True if the open (by O_TRUNC) or its handle may change the file."""
-    empties: bool
-    """True if the open empties the file."""
+
+    @property
+    def writing(self) -> bool:
+        """True if the open (by O_TRUNC) or its handle may change the file."""
+        return bool(self.ops & Op.WRITE)
+
+    @property
+    def empties(self) -> bool:
+        """True if the open empties the file."""
+        return bool(self.flags & os.O_TRUNC)
 
     @classmethod
     def of(cls, node: Node, caller: Caller, flags: int, call: Call | None = None) -> Self:
         """Return the request for these open(2) flags. call: for the record, if there was no open(2)."""
-        asked = _asked(flags)
-        return cls(node, caller, flags, call or asked.call, asked.ops, asked.writing, asked.empties)
+        return cls(node, caller, flags, call or call_of(flags), ops_of(flags))
 
 
 @dataclass(slots=True)
 class OpenContext:
-    """An open under way. Its steps (docs/architecture/opening.md) set the fields in order, and read no later
-    ones."""
+    """An open under way. Its steps (docs/architecture/opening.md) set the fields, and read no later ones."""
 
     request: OpenRequest
     evidence: KindEvidence = field(default_factory=KindEvidence)

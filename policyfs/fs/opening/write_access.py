@@ -16,8 +16,9 @@ from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.checked.drafts import Drafts
 from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.inodes.handles import Handle, looks_empty
-from policyfs.fs.inodes.node import NamesForgotten, Node, StaleNodeError
+from policyfs.fs.inodes.node import Node, StaleNodeError
 from policyfs.fs.inodes.pending_writes import Head
+from policyfs.fs.kernel_cache.forgetting import KernelCache
 from policyfs.fs.opening.request import OpenContext
 from policyfs.fs.redacted.leased import LeasedFiles
 from policyfs.linux.statx import Stat, is_append_only
@@ -31,19 +32,18 @@ _LEASE_WAIT_S: Final = 50.0
 
 
 class WriteAccess(FsPart):
-    """The part of a mount that opens the store's files for writing. is_over: tells if the mount has ended."""
+    """The part of a mount that opens the store's files for writing."""
 
     def __init__(
         self, fs: FsContext, *, views: Views, leased: LeasedFiles, change_lock: ChangeLock, drafts: Drafts,
-        forget_names: NamesForgotten, is_over: Callable[[], bool],
+        cache: KernelCache,
     ) -> None:  # fmt: skip
         super().__init__(fs)
         self._views = views
         self._leased = leased
         self._change_lock = change_lock
         self._drafts = drafts
-        self._forget_names = forget_names
-        self._is_over = is_over
+        self._cache = cache
 
     async def grant(self, opening: OpenContext) -> None:
         """Give the handle a descriptor for writing, if the open may change the file."""
@@ -54,8 +54,7 @@ class WriteAccess(FsPart):
 
     @staticmethod
     def _may_only_append(opening: OpenContext) -> bool:
-        """True if the file can only grow (chattr +a), and the open may append to it: written bytes go to the
-        file's end at once."""
+        """True if the file can only grow (chattr +a), and the open may append: bytes go there at once."""
         appends = bool(opening.request.flags & os.O_APPEND) and not opening.decision.content
         return appends and is_append_only(opening.fd)
 
@@ -67,7 +66,7 @@ class WriteAccess(FsPart):
         self._leased.give_way(node.ino)
         probe = await self._called(break_foreign, fd)
         with trio.move_on_after(_LEASE_WAIT_S):
-            while probe is None and not self._is_over():
+            while probe is None and not self._cache.is_over():
                 await trio.sleep(0.005)
                 probe = await self._called(break_foreign, fd)
         if probe is None:
@@ -82,13 +81,13 @@ class WriteAccess(FsPart):
         write, which can wait for the loop). Note the version before the first write. Raise StaleNodeError if
         the file has lost its last name since *stat* (not for replaced files)."""
         if self._tree.clear_killpriv(handle.fd):
-            self._forget_names(node)  # the kernel may keep the old mode
+            self._cache.forget_names(node)  # the kernel may keep the old mode
         # INVARIANT: read the owner after the file is open for writing. From then on, `policyfs owner set`
         # refuses to make an app the owner.
         owner = self._gate.facts.owners.get(handle.fd, stat)
         if owner not in {OWNER_NONE, handle.caller.principal.app}:
             await trio.to_thread.run_sync(self._gate.facts.owners.set, handle.fd, stat, OWNER_NONE)
-            self._forget_names(node)  # the owner may decide who sees these names
+            self._cache.forget_names(node)  # the owner may decide who sees these names
         self._views.writer_came(node.ino, node.view)
         now = self._tree.fstat(handle.fd)
         # INVARIANT: this comes after Lifecycle.begin(). From then on, no refused file is removed while this

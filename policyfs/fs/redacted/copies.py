@@ -125,8 +125,7 @@ class Redactor:
         return has_room
 
     def payer(self, who: Principal) -> str | None:
-        """Return the app, or the stranger (with its uid), for which a copy counts in the cache. None if only
-        one app uses the cache."""
+        """Return the app, or stranger (uid), for which a copy counts; None if one app uses the cache."""
         return _holder(who) if self._apart else None
 
     def _full(self, who: Principal) -> NoRoom:

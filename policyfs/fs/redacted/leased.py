@@ -126,9 +126,8 @@ class LeasedFiles(FsPart):
         return {"held": self.live, "refused": self.refusals, "broken": self.breaks}
 
     async def connect(self, handle: Handle, state: OpenState, fd: int, call: Call) -> Armed:
-        """Serve an open of a LEASED node, or refuse it. EBUSY: the file has a writer. EMFILE: the plans of
-        the app's open files take more memory than is still free. EACCES: the file cannot be shown for another
-        reason. If the decision denies: its errno."""
+        """Serve an open of a LEASED node, or refuse it: EBUSY while the file has a writer, EMFILE if the
+        plans of the app's open files take more memory than is free, the errno of a denial, or EACCES."""
         handle.node.mediated = True
         async with state.lock:
             if state not in self._plan_payers:
@@ -138,8 +137,7 @@ class LeasedFiles(FsPart):
         return armed
 
     def _admit(self, handle: Handle, armed: Armed, call: Call) -> None:
-        """Refuse, on record, a file that cannot be shown: the decision's errno, EBUSY because of a writer, or
-        EACCES."""
+        """Refuse, on record, a file not to be shown: the decision's errno, EBUSY (a writer), or EACCES."""
         if not armed.reason:
             return
         error = 0

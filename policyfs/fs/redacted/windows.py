@@ -237,8 +237,7 @@ class FilmFrames:
             trio.lowlevel.spawn_system_task(self._fill_beside, following, own)
 
     def _keep(self, fd: int, start: int, end: int, lane: Hashable) -> Ahead | None:
-        """Return a new window from *start* on, to *end* at least; None at the film's end, and for frames that
-        are too long."""
+        """Return a new window from *start* to *end* or more; None at the film's end, or too long frames."""
         far = min(max(end, start + AHEAD_BYTES), os.fstat(fd).st_size)
         frames = self._frames.overlapping(start, far)
         if not len(frames) or max(far, *frames.ends) - min(start, *frames.starts) > 2 * AHEAD_BYTES:

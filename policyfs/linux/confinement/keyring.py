@@ -14,8 +14,7 @@ _JOIN_SESSION_KEYRING: Final = 1  # linux/keyctl.h
 
 
 def leave_session_keyring() -> None:
-    """Enter a new, empty session keyring, unless the kernel has none, refuses, or runs on an unknown machine.
-    Raises OSError."""
+    """Enter an empty session keyring if kernel and machine have and permit one. Raises OSError."""
     number = _KEYCTL.get(platform.machine())
     if number is None or LIBC.syscall(number, _JOIN_SESSION_KEYRING, None) >= 0:
         return
