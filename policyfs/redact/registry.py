@@ -27,7 +27,6 @@ from policyfs.redact.core.cleaners import (
     NotThisKindError,
     budget_for,
 )
-from policyfs.redact.core.digests import NO_DIGESTS
 from policyfs.redact.core.free_text import told_in
 from policyfs.redact.core.patches import ByteSource, MemorySource, apply
 from policyfs.redact.exif.exif import clean_tiff
@@ -123,8 +122,8 @@ class _Cleaners:
     def iim(self, data: bytes) -> Cleaned:
         return clean_iim(data, self)
 
-    def irb(self, data: bytes, renewed: Mapping[bytes, bytes] = NO_DIGESTS, /) -> Cleaned | None:
-        return clean_irb(data, self, renewed)
+    def irb(self, data: bytes) -> Cleaned | None:
+        return clean_irb(data, self)
 
     def image(self, data: bytes) -> Cleaned | None:
         for kind, offset, start in _PICTURES:

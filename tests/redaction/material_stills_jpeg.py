@@ -201,7 +201,7 @@ def _composed(directory: Path, source: Path) -> Iterator[Sample]:
 
 
 def _several(directory: Path, source: Path) -> Iterator[Sample]:
-    """Pictures of several: a second view, a gain map, a portrait's original, extended XMP."""
+    """Pictures of several: a second view, a gain map."""
     first, second = source.read_bytes(), rich(directory / "second.jpg", size=80).read_bytes()
     length = len(jpegs.mpf_segment("MM", [(0, 0), (0, 0)], 0))
     start = len(first) + length
@@ -217,18 +217,6 @@ def _several(directory: Path, source: Path) -> Iterator[Sample]:
     path = directory / "gain.jpg"
     path.write_bytes(first + with_segments(second, gain))
     yield sample("a gain map", path)
-    original = base64.b64encode(second).decode()
-    packet = jpegs.xmp_packet(
-        f'<g:Data xmlns:g="http://ns.google.com/photos/1.0/image/">{original}</g:Data>'
-        f"<photoshop:City>{media.HOME.city}</photoshop:City>"
-    )
-    digest, parts = jpegs.more_xmp_segments(packet, 60000)
-    main = jpegs.xmp_segment(jpegs.xmp_packet("", attributes=f'xmpNote:HasExtendedXMP="{digest}"'))
-    path = directory / "portrait.jpg"
-    path.write_bytes(with_segments(media.picture(directory / "bare.jpg").read_bytes(), main, *parts))
-    told = {"location": (media.HOME.city,)}
-    extra = {"XMP-xmpNote:HasExtendedXMP": "named anew", "XMP-GImage": "a picture, cleaned"}
-    yield Sample("a portrait with its original", KIND, path, told, extra=extra)
 
 
 def _moving(directory: Path, source: Path) -> Iterator[Sample]:

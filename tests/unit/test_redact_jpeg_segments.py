@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
-
 import pytest
 
 from policyfs.redact.core.categories import UNKNOWN, Tells
-from policyfs.redact.core.cleaners import NO_DIGESTS, Cleaned, Note
+from policyfs.redact.core.cleaners import Cleaned, Note
 from policyfs.redact.jpeg.markers import APP0, COM, Segment
 from policyfs.redact.jpeg.segments import (
     APP1,
@@ -26,7 +23,6 @@ from policyfs.redact.jpeg.segments import (
     MPF_HEADER,
     PHOTOSHOP_HEADER,
     XMP_HEADER,
-    XMP_MORE_HEADER,
     Loaded,
     clean_segments,
     mpf_offsets,
@@ -46,7 +42,7 @@ class Blocks(Plain):
     def xmp(self, data: bytes) -> Cleaned:
         return self._blank(data)
 
-    def irb(self, data: bytes, _: Mapping[bytes, bytes] = NO_DIGESTS, /) -> Cleaned | None:
+    def irb(self, data: bytes) -> Cleaned | None:
         return None if b"broken" in data else self._blank(data)
 
     def jpeg(self, data: bytes) -> Cleaned | None:
@@ -253,45 +249,6 @@ def test_a_profile_that_is_none_goes(parts: list[tuple[int, bytes]]) -> None:
     for part in clean(*parts):
         assert not any(part.new)
         assert [note.broken for note in part.notes] == [True]
-
-
-def more(packet: bytes, *cuts: int, name: bytes | None = None) -> list[tuple[int, bytes]]:
-    """Extended XMP, cut into segments."""
-    guid = hashlib.md5(packet, usedforsecurity=False).hexdigest().upper().encode() if name is None else name
-    ends = [*cuts, len(packet)]
-    return [
-        (APP1, XMP_MORE_HEADER + guid + len(packet).to_bytes(4) + at.to_bytes(4) + packet[at:end])
-        for at, end in zip([0, *cuts], ends, strict=True)
-    ]
-
-
-def test_an_extended_packet_that_changes_gets_its_new_digest_everywhere() -> None:
-    packet = b"<a>long PLACE</a>"
-    old, new = (more(p, 7) for p in (packet, packet.replace(b"PLACE", b"     ")))
-    named, renamed = (parts[0][1][len(XMP_MORE_HEADER) :][:32] for parts in (old, new))
-    done = clean((APP1, XMP_HEADER + b"has " + named + b" " + named.lower()), *old[::-1])
-    assert done[0].new == XMP_HEADER + b"has " + renamed + b" " + renamed.lower()
-    assert [part.new for part in done[1:]] == [payload for _, payload in new[::-1]]
-    same = more(b"<a>long</a>", 7)
-    assert [part.new for part in clean(*same)] == [payload for _, payload in same]
-
-
-@pytest.mark.parametrize(
-    "parts",
-    [
-        more(b"<a>a quince</a>", 7)[:1],
-        more(b"<a>a quince</a>", 7) + more(b"<a>a quince</a>", 7)[1:],
-        [(APP1, XMP_MORE_HEADER + b"too short")],
-        [(APP1, more(b"abc")[0][1].replace(b"\0\0\0\3", b"\0\0\0\4"))],
-        more(b"<a>a quince</a>", name=PLACE.ljust(32)),
-    ],
-)
-def test_an_extended_packet_that_is_not_whole_goes_with_its_name(parts: list[tuple[int, bytes]]) -> None:
-    name = parts[0][1][len(XMP_MORE_HEADER) :][:32]
-    done = clean((APP1, XMP_HEADER + b"has " + name), *parts)
-    assert not any(any(part.new) for part in done[1:])
-    if len(name) == 32 and name.isalnum():
-        assert done[0].new == XMP_HEADER + b"has " + b"0" * 32
 
 
 def test_places_of_the_images_in_a_multi_picture_directory() -> None:

@@ -8,13 +8,12 @@ information. After None the caller removes the whole block, so that original byt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 from policyfs.domain import Patch
 from policyfs.redact.core.categories import UNKNOWN, Tells
-from policyfs.redact.core.digests import NO_DIGESTS
 from policyfs.redact.core.frame_table import FrameTable
 from policyfs.redact.core.patches import ByteSource, is_blank
 
@@ -194,12 +193,8 @@ class Inner(Protocol):
     def iim(self, data: bytes) -> Cleaned:
         """Clean IPTC-IIM records; return zeros for records that are not understood."""
 
-    def irb(self, data: bytes, renewed: Mapping[bytes, bytes] = NO_DIGESTS, /) -> Cleaned | None:
-        """Clean Photoshop image resource blocks.
-
-        renewed: a dictionary from the digest of IPTC records that are stored elsewhere in the file to the
-        digest of the cleaned records.
-        """
+    def irb(self, data: bytes) -> Cleaned | None:
+        """Clean Photoshop image resource blocks."""
 
     def image(self, data: bytes) -> Cleaned | None:
         """Clean an embedded still picture. Its first bytes show its kind, which must have a locator."""

@@ -17,7 +17,6 @@ from typing import ClassVar, Final
 from policyfs.domain import Patch
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Inner, Note, TooMuchError
-from policyfs.redact.core.digests import md5
 from policyfs.redact.core.intervals import Extents
 from policyfs.redact.core.patches import ByteSource, difference
 from policyfs.redact.exif.empty_values import are_too_many, number_of
@@ -84,8 +83,6 @@ class Walk(ABC):
     decided: int = 0
     """Number of directories whose entries were examined already."""
     numbers_left: int = MAX_NUMBERS
-    renewed: dict[bytes, bytes] = field(default_factory=dict)
-    """Digest of IPTC records -> of the cleaned ones, for Photoshop's resources, which come later."""
 
     # --- differences between the kinds of structures ---
 
@@ -290,14 +287,7 @@ class Walk(ABC):
         """Return *data* of the format *how* (XMP, IPTC, Photoshop) without hidden metadata, or None."""
         if how is How.XMP:
             return self.inner.xmp(data)
-        if how is not How.IIM:
-            return self.inner.irb(data, self.renewed)
-        cleaned = self.inner.iim(data)
-        # exiftool pads records with zeros to a multiple of 4 bytes. Its digest does not cover the padding.
-        for size in range(max(0, len(data) - 3), len(data) + 1):
-            if not any(data[size:]):
-                self.renewed[md5(data[:size])] = md5(cleaned.data[:size])
-        return cleaned
+        return self.inner.iim(data) if how is How.IIM else self.inner.irb(data)
 
     # --- the result ---
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, groupby
 from typing import Final
@@ -18,7 +18,6 @@ from policyfs.redact.core.block_starts import holds_metadata
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Inner, Note, shifted
 from policyfs.redact.core.colour_profiles import profile_stays
-from policyfs.redact.core.digests import md5_text
 from policyfs.redact.core.free_text import BYTES_PER_PART, is_prose, told_in
 from policyfs.redact.core.kept_values import told_in_kept
 from policyfs.redact.core.patches import MemorySource
@@ -27,7 +26,6 @@ from policyfs.redact.exif.exif import MAX_ENTRIES, clean_tiff
 from policyfs.redact.exif.ifd import read_entries, read_header
 from policyfs.redact.isobmff.gpmf import clean_gpmf
 from policyfs.redact.jpeg.markers import APP0, COM, Segment
-from policyfs.redact.xmp.digests import DIGEST_NAMES, Held, renewed
 
 EXIF_HEADER: Final = b"Exif\0\0"
 XMP_HEADER: Final = b"http://ns.adobe.com/xap/1.0/\0"
@@ -49,9 +47,6 @@ APP14: Final = APP0 + 14
 _EXIF_START: Final = re.compile(rb".{0,4}Exif\0.", re.IGNORECASE | re.DOTALL)
 """Bytes that lax readers (ExifTool) accept as the start of EXIF."""
 _TIFF_START: Final = re.compile(rb"II\*\0|MM\0\*")
-_GUID_BYTES: Final = 32
-_GUID: Final = re.compile(rb"[0-9A-Fa-f]{32}")
-_MORE_HEAD_BYTES: Final = len(XMP_MORE_HEADER) + _GUID_BYTES + 8
 _GAIN_MAP_BYTES: Final = frozenset({4, 34, 37, 58, 61, 74, 77, 138, 141})
 """Sizes of a gain map's data: only versions, or numbers of 1 or 3 colours (in drafts 3 bytes less)."""
 _JFIF_BYTES: Final = 14
@@ -102,13 +97,11 @@ def clean_segments(segments: Sequence[Segment], payloads: Sequence[bytes], inner
     _clean_exif(loaded, inner)
     _clean_photoshop(loaded, inner)
     _clean_profile([s for s in loaded if s.code == APP2 and s.old.startswith(ICC_HEADER)], inner)
-    _clean_more_xmp(loaded, inner)
-    _renew_digests(loaded)
     return loaded
 
 
 def _is_shared(segment: Loaded) -> bool:
-    headers = {APP13: PHOTOSHOP_HEADER, APP2: ICC_HEADER, APP1: XMP_MORE_HEADER}
+    headers = {APP13: PHOTOSHOP_HEADER, APP2: ICC_HEADER}
     header = headers.get(segment.code)
     return _exif_skip(segment) > 0 or (header is not None and segment.old.startswith(header))
 
@@ -125,6 +118,8 @@ def _clean_one(segment: Loaded, inner: Inner) -> None:
         segment.set(_clean_jfif(old, inner))
     elif code == APP1 and old.startswith(XMP_HEADER):
         segment.set(inner.xmp(old[len(XMP_HEADER) :]), len(XMP_HEADER))
+    elif code == APP1 and old.startswith(XMP_MORE_HEADER):
+        segment.drop("extended XMP")  # named by its digest, which would confirm a guess of a removed place
     elif code == APP2 and old.startswith(MPF_HEADER):
         segment.set(clean_tiff(old[len(MPF_HEADER) :], inner, tags.MPF_TABLE), len(MPF_HEADER))
     elif code == APP2 and old.startswith(GAIN_MAP_HEADER):
@@ -272,98 +267,6 @@ def _clean_profile(parts: Sequence[Loaded], inner: Inner) -> None:
         return
     for part in parts:
         part.drop("ICC profile", broken=True)
-
-
-def _clean_more_xmp(loaded: Sequence[Loaded], inner: Inner) -> None:
-    """Clean extended XMP by the digests that name its packets. Any other name may be a place, and goes."""
-    groups: dict[bytes, list[Loaded]] = {}
-    for segment in loaded:
-        if segment.code == APP1 and segment.old.startswith(XMP_MORE_HEADER):
-            guid = segment.old[len(XMP_MORE_HEADER) : len(XMP_MORE_HEADER) + _GUID_BYTES]
-            groups.setdefault(guid, []).append(segment)
-    mains = [s for s in loaded if s.code == APP1 and s.new.startswith(XMP_HEADER)]
-    names: set[bytes] = set()
-    for guid, parts in groups.items():
-        ordered = _in_sequence(parts) if _GUID.fullmatch(guid) else None
-        packet = b"".join(part.old[_MORE_HEAD_BYTES:] for part in ordered or ())
-        cleaned = inner.xmp(packet)
-        name = guid if cleaned.data == packet else md5_text(cleaned.data)
-        if ordered is None or name in names:  # a reader of the result would join packets with the same name
-            for part in parts:
-                part.drop("extended XMP")
-            _replace_name(mains, guid, b"0" * _GUID_BYTES, inner)
-            continue
-        names.add(name)
-        _spread(ordered, cleaned, _MORE_HEAD_BYTES)
-        if name != guid:
-            _rename(ordered, name)
-            _replace_name(mains, guid, name, inner)
-
-
-def _in_sequence(parts: Sequence[Loaded]) -> list[Loaded] | None:
-    """Return the segments of exactly one packet of extended XMP, sorted by offset; or None."""
-    at = len(XMP_MORE_HEADER) + _GUID_BYTES
-    if any(len(part.old) < _MORE_HEAD_BYTES for part in parts):
-        return None
-    ordered = sorted(parts, key=lambda part: part.old[at + 4 : at + 8])
-    end = 0
-    for part in ordered:
-        if int.from_bytes(part.old[at + 4 : at + 8]) != end:
-            return None
-        end += len(part.old) - _MORE_HEAD_BYTES
-    lengths = {part.old[at : at + 4] for part in ordered}
-    return ordered if lengths == {end.to_bytes(4)} else None
-
-
-def _rename(parts: Sequence[Loaded], new: bytes) -> None:
-    """Give an edited packet its new digest as its name: strict readers need it, and the old one would confirm
-    a guess of a removed place.
-    """
-    at = len(XMP_MORE_HEADER)
-    for part in parts:
-        part.new = part.new[:at] + new + part.new[at + _GUID_BYTES :]
-
-
-def _replace_name(mains: Sequence[Loaded], old: bytes, new: bytes, inner: Inner) -> None:
-    """Replace the digest of an extended packet in the main packets, in any encoding. Raises TooMuchError."""
-    if _GUID.fullmatch(old) is None:
-        return
-    for segment in mains:
-        inner.budget.search(len(segment.new))
-        for before, after in zip(_spellings(old), _spellings(new), strict=True):
-            segment.new = segment.new.replace(before, after)
-
-
-def _spellings(digest: bytes) -> list[bytes]:
-    text = digest.decode("ascii")
-    encodings = ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
-    return [case.encode(e) for case in (text.upper(), text.lower()) for e in encodings]
-
-
-def _renew_digests(loaded: Sequence[Loaded]) -> None:
-    held: list[Held] = []
-    for segment in loaded:
-        gone = [note for note in segment.notes if note.container == "XMP" and note.tag.endswith(DIGEST_NAMES)]
-        if not gone or not segment.new.startswith(XMP_HEADER):
-            continue
-        held = held or [
-            Held(
-                _joined(loaded, _exif_skip, new=new),
-                _joined(loaded, lambda s: len(PHOTOSHOP_HEADER) * _carries(s), new=new),
-            )
-            for new in (False, True)
-        ]
-        for note in gone:
-            end = note.offset + note.length
-            written = renewed(segment.old[note.offset : end], *held)
-            if written is not None:
-                segment.new = segment.new[: note.offset] + written + segment.new[end:]
-                segment.notes.remove(note)
-
-
-def _joined(loaded: Sequence[Loaded], skip: Callable[[Loaded], int], *, new: bool) -> bytes:
-    """Join the data of all segments, new or old, behind the bytes that *skip* returns (0: none of it)."""
-    return b"".join((s.new if new else s.old)[skip(s) :] for s in loaded if skip(s))
 
 
 def mpf_offsets(segments: Sequence[Segment], loaded: Sequence[Loaded]) -> Iterator[int]:

@@ -6,16 +6,16 @@ The tables are allow lists: every word of a policy removes an unknown dataset or
 
 from __future__ import annotations
 
+import hashlib
 import re
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from policyfs.redact.core.categories import DEVICE, LOCATION, NOTHING, OTHER, PEOPLE, TIME, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Inner, Note, shifted
 from policyfs.redact.core.colour_profiles import profile_stays
-from policyfs.redact.core.digests import NO_DIGESTS, md5
 from policyfs.redact.core.free_text import BYTES_PER_PART, told_in
 from policyfs.redact.core.kept_values import told_in_kept
 
@@ -56,7 +56,7 @@ _PROFILE: Final = 0x040F
 IRB_XMP: Final = 0x0424
 IRB_IPTC_DIGEST: Final = 0x0425
 _DIGEST_BYTES: Final = 16
-_NO_RECORDS: Final = md5(b"")
+_NO_RECORDS: Final = hashlib.md5(b"", usedforsecurity=False).digest()
 _THUMBNAIL_HEADER: Final = struct.Struct(">6I2H")
 _MAX_THUMBNAIL: Final = 1 << 12
 """Maximum width and height of a thumbnail in pixels; Photoshop writes 160."""
@@ -158,17 +158,16 @@ def resources(block: bytes) -> Iterator[Resource]:
         at = start + size + (size & 1)
 
 
-def clean_irb(block: bytes, inner: Inner, renewed: Mapping[bytes, bytes] = NO_DIGESTS) -> Cleaned:
+def clean_irb(block: bytes, inner: Inner) -> Cleaned:
     """Clean resource blocks. A removed block keeps its offset and its size, and its data becomes zeros.
 
-    If some bytes are no resource block, these bytes and all bytes behind them become zeros. renewed: a
-    dictionary from the digest of IPTC records that are stored elsewhere (in a TIFF, in a tag of their own) to
-    the digest of the cleaned records. A digest of other records becomes zeros.
+    If some bytes are no resource block, these bytes and all bytes behind them become zeros. A digest
+    of the block's IPTC records becomes that of the cleaned records, a digest of other records zeros.
     """
     out = bytearray(len(block))
     notes: list[Note] = []
     digests: list[Resource] = []
-    renewed = {_NO_RECORDS: _NO_RECORDS, **renewed}
+    renewed = {_NO_RECORDS: _NO_RECORDS}
     done = 0
     for resource in resources(block):
         inner.budget.part(2)
@@ -191,7 +190,7 @@ def clean_irb(block: bytes, inner: Inner, renewed: Mapping[bytes, bytes] = NO_DI
         out[start:end] = cleaned.data
         notes += shifted(cleaned.notes, start)
         if resource.id == IRB_IPTC:
-            renewed[md5(old)] = md5(cleaned.data)
+            renewed[_md5(old)] = _md5(cleaned.data)
     for resource in digests:
         # A digest of records that the file does not hold (any more) would confirm a guessed place.
         old = block[resource.start : resource.end]
@@ -202,6 +201,10 @@ def clean_irb(block: bytes, inner: Inner, renewed: Mapping[bytes, bytes] = NO_DI
     if block[done:].strip(b"\0"):
         notes.append(Note(done, len(block) - done, "Photoshop", "unreadable", broken=True))
     return Cleaned(bytes(out), tuple(notes))
+
+
+def _md5(data: bytes) -> bytes:
+    return hashlib.md5(data, usedforsecurity=False).digest()
 
 
 def _name(out: bytearray, block: bytes, resource: Resource, inner: Inner, notes: list[Note]) -> None:

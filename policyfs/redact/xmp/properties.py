@@ -209,8 +209,8 @@ _NAMESPACES: Final[Mapping[str, Namespace]] = MappingProxyType(
         _XAP + "sType/ManifestItem#": _named(REST),
         "http://ns.adobe.com/xmp/sType/Area#": _SHAPES,
         "http://ns.adobe.com/xmp/Identifier/qual/1.0/": _named(REST),
-        # The digest that names an extended packet. (The packet is cleaned, and its name is the new digest.)
-        "http://ns.adobe.com/xmp/note/": _named(REST, (NOTHING, "HasExtendedXMP")),
+        # The digest that names an extended packet, which goes.
+        "http://ns.adobe.com/xmp/note/": _named(REST, (UNKNOWN, "HasExtendedXMP")),
         "http://ns.adobe.com/xmp/1.0/DynamicMedia/": _DYNAMIC,
         "http://ns.adobe.com/creatorAtom/1.0/": _named(REST),
         "http://ns.adobe.com/photoshop/1.0/": _PHOTOSHOP,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 from policyfs.redact.core.categories import Tells
-from policyfs.redact.core.cleaners import MAX_PARTS, NO_DIGESTS, Budget, Cleaned, Found, Inner
+from policyfs.redact.core.cleaners import MAX_PARTS, Budget, Cleaned, Found, Inner
 from policyfs.redact.core.free_text import told_in
 from policyfs.redact.core.patches import ByteSource
 
@@ -38,7 +37,7 @@ class Plain(Inner):
     def iim(self, data: bytes) -> Cleaned:
         return Cleaned(data)
 
-    def irb(self, data: bytes, _: Mapping[bytes, bytes] = NO_DIGESTS, /) -> Cleaned | None:
+    def irb(self, data: bytes) -> Cleaned | None:
         return Cleaned(data)
 
     def image(self, data: bytes) -> Cleaned | None:
