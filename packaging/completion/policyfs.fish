@@ -92,7 +92,6 @@ complete -c policyfs -n '__policyfs_at run' -l at -r -d 'show the mount at this 
 complete -c policyfs -n '__policyfs_at up' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at up' -l restart -d 'renew mounts with other options or code, one after the other: another daemon takes over, or, where that is not possible, unmount and mount again; unmount those that SITE does not name any more'
 complete -c policyfs -n '__policyfs_at up' -l places -d 'only make the mountpoints, which answer with an error until their mounts are up'
-complete -c policyfs -n '__policyfs_at up' -l targets -r -d 'only bind the targets of the mount of this app, which is up'
 complete -c policyfs -n '__policyfs_at down' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at down' -l lazy -d 'detach now; open files stay usable'
 complete -c policyfs -n '__policyfs_at unit' -s h -l help -d 'show this help message and exit'

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import time
+from collections.abc import Iterable
 from typing import Any, Final
 
 import trio
@@ -201,10 +204,32 @@ def targets_followed() -> None:
     put(targets, "open_beneath", followed)
 
 
+def targets_late() -> None:
+    """No guard is gone, but targets are bound only once a file in the runtime directory is gone."""
+    held, late = targets.held_elsewhere, f"{os.environ['POLICYFS_RUNTIME_DIR']}/late"
+
+    def waiting(at: str, places: Iterable[str]) -> set[targets.Key]:
+        while os.path.exists(late):
+            time.sleep(0.01)
+        return held(at, places)
+
+    put(targets, "held_elsewhere", waiting)
+
+
+def targets_fail() -> None:
+    """No guard is gone, but no target can be bound."""
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    put(targets, "bind", fails)
+
+
 MOUNTED: Final = named(
     circle_unseen, readers_unseen, control_files_left, detached_unseen, end_unasked, one_recorder,
     roots_reserve, changed_on_the_loop, one_notifier, few_notifiers, few_for_all, directory_kept,
     descriptors_kept, descriptors_kept_above, terminal_kept, processes_kept, environment_kept,
     keyring_kept, connection_unguarded, keeper_unfiltered, faults_dumped, removal_unanswered, proc_shared,
-    proc_unbounded, writable_after_all, targets_followed,
+    proc_unbounded, writable_after_all, targets_followed, targets_late,
+    targets_fail,
 )  # fmt: skip

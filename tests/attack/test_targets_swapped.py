@@ -9,7 +9,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import select
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +23,7 @@ from typing import Final
 import pytest
 
 from policyfs.linux.immutable import set_immutable
-from policyfs.linux.mountinfo import mounts_at
+from policyfs.linux.mountinfo import ABSENT, mounts_at
 from tests.support.machine.counts import count
 from tests.support.machine.documents import CHECKOUT
 from tests.support.machine.namespace import abort_connection, detach, mounts_below
@@ -105,6 +109,50 @@ class Container:
         self.process.stdout.close()
 
 
+class Unit:
+    """What systemd does with the unit of a site's mount. weakened: the guard that is out."""
+
+    def __init__(self, home: Home, weakened: str) -> None:
+        self._home = home
+        assert home("unit", "--to", str(home.arena / "units")).returncode == 0
+        text = (home.arena / "units/policyfs-home-tv.service").read_text().replace("%%", "%")
+        self.lines = {key: value for key, _, value in map(_parted, text.splitlines())}
+        settings = dict(_parted(one)[::2] for one in re.findall("^Environment=(.*)$", text, re.MULTILINE))
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(notify := str(home.arena / "notify"))
+        words = shlex.split(self.lines["ExecStart"])
+        if weakened:
+            words[:1] = [sys.executable, "-m", WEAKENED, weakened]
+        environment = os.environ | home.environment | settings | {"NOTIFY_SOCKET": notify}
+        with (home.arena / "log").open("wb") as log:
+            self.process = subprocess.Popen(words, cwd=CHECKOUT, env=environment, stderr=log)
+
+    def is_ready(self, timeout_s: float) -> bool:
+        return bool(select.select([self._socket], [], [], timeout_s)[0]) and (
+            self._socket.recv(100) == b"READY=1"
+        )
+
+    def stop(self) -> int:
+        """Stop it. Return the exit code of its daemon."""
+        self._run("ExecStop")
+        self.process.terminate()
+        code = self.process.wait(30)
+        self._run("ExecStopPost", SERVICE_RESULT="success" if code == 0 else "exit-code")
+        return code
+
+    def _run(self, key: str, **settings: str) -> None:
+        words = shlex.split(self.lines[key].removeprefix("-").replace("$$", "$"))
+        subprocess.run(words, env=os.environ | self._home.environment | settings, check=False, timeout=60)
+
+    def close(self) -> None:
+        self._socket.close()
+        os.unlink(self._home.arena / "notify")
+
+
+def _parted(line: str) -> tuple[str, str, str]:
+    return line.partition("=")
+
+
 class Home:
     """A site with one app, which has three targets."""
 
@@ -118,6 +166,7 @@ class Home:
             "POLICYFS_KEY_DIR": str(arena / "keys"),
         }
         self._containers: list[Container] = []
+        self._units: list[subprocess.Popen[bytes]] = []
         for directory in (self.store, arena / "host"):
             directory.mkdir(mode=0o700)
         (arena / "host" / SECRET).write_text(SECRET)
@@ -144,6 +193,16 @@ class Home:
         assert "Traceback" not in said.stderr, said
         return said
 
+    @contextlib.contextmanager
+    def unit(self, weakened: str = "") -> Iterator[Unit]:
+        """Start the mount as its unit does. It stays up afterwards, unless it is stopped."""
+        unit = Unit(self, weakened)
+        self._units.append(unit.process)
+        try:
+            yield unit
+        finally:
+            unit.close()
+
     def container(self, name: str) -> Container:
         self._containers.append(Container(self, name))
         return self._containers[-1]
@@ -152,6 +211,9 @@ class Home:
         for one in self._containers:
             one.end()
         self("down", "--lazy")
+        for unit in self._units:
+            unit.terminate()
+            unit.wait(30)
         for entry in mounts_below(self.arena):
             with contextlib.suppress(OSError):
                 abort_connection(entry.device)
@@ -222,7 +284,7 @@ def test_no_container_leaves_the_mount(home: Home) -> None:
     )
     assert before.names(*LINKS) == ["own"] * len(LINKS), "a bind follows its directory"
     containers = [before]
-    for number, event in enumerate((up_again, killed, restarted)):
+    for number, event in enumerate((up_again, killed, restarted, started_by_its_unit)):
         event(home)
         containers.append(home.container(f"after-{number}"))
         for one in containers:
@@ -239,9 +301,48 @@ def test_it_leaves_it_where_links_are_followed(home: Home) -> None:
     assert home("up").returncode == 0
     one = home.container("before")
     one.run("sh", "-ec", f"cd {one.at}/all; mv etc moved-etc; ln -s /etc etc")
-    weakened = ["-m", WEAKENED, "targets-followed", "up", "--targets", "tv", str(home.file)]
+    weakened = ["-m", WEAKENED, "targets-followed", "up", str(home.file)]
     subprocess.run([sys.executable, *weakened], check=True, cwd=CHECKOUT, env=os.environ | home.environment)
     assert "passwd" in one.names("etc")[0].split()
+
+
+def test_a_unit_is_ready_when_its_targets_are_bound_also_if_its_daemon_is_killed_before(home: Home) -> None:
+    assert home("up", "--places").returncode == 0
+    (late := home.arena / "run/late").touch()
+    container = home.container("early")
+    with home.unit("targets-late") as unit:
+        found: list[int] = []
+
+        def serves() -> bool:
+            found[:] = [one["pid"] for one in json.loads(home("status", "--json").stdout or "[]")]
+            return bool(found)
+
+        wait_for(serves, "the daemon", 30)
+        assert container.names("films") == [DEAD]
+        [first] = found
+        os.kill(first, signal.SIGKILL)
+        wait_for(lambda: serves() and found != [first], "another daemon", 30)
+        assert not unit.is_ready(0)
+        late.unlink()
+        assert unit.is_ready(30)
+        assert container.names("films", "look") == ["films"] * 2
+        assert unit.stop() == 0
+        assert container.names("films", "look") == [DEAD] * 2
+
+
+def test_a_unit_fails_whose_targets_cannot_be_bound(home: Home) -> None:
+    assert home("up", "--places").returncode == 0
+    with home.unit("targets-fail") as unit:
+        assert unit.process.wait(30) == 1
+        assert not unit.is_ready(0)
+        assert [one.fstype for one in mounts_at(home.place("films"))] == [ABSENT]
+    assert "cannot be bound: Input/output error" in (home.arena / "log").read_text()
+
+
+def started_by_its_unit(home: Home) -> None:
+    assert home("down").returncode == 0
+    with home.unit() as unit:
+        assert unit.is_ready(30)
 
 
 def up_again(home: Home) -> None:

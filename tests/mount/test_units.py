@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -115,7 +116,9 @@ def _end(mount: Mount, place: Path) -> None:
     text = "".join(text for name, text in units(read_site(str(site))) if name.endswith("shared.service"))
     (line,) = re.findall(r"^ExecStopPost=-(.+)$", text, re.MULTILINE)
     path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    subprocess.run(line.split(), env=os.environ | mount.environment | path, check=False, timeout=60)
+    result = {"SERVICE_RESULT": "signal"}
+    words = shlex.split(line.replace("$$", "$"))
+    subprocess.run(words, env=os.environ | mount.environment | path | result, check=False, timeout=60)
 
 
 def test_a_unit_that_could_not_mount_takes_no_other_mount_away(

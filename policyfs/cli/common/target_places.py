@@ -1,17 +1,89 @@
-"""The places at which the binds of a mount's targets are (kernel/targets.py)."""
+"""The places of a mount's targets, and what is to be bound there (kernel/targets.py)."""
 
 from __future__ import annotations
 
+import errno
 import os
-from typing import Final
-from urllib.parse import quote
+import select
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+from urllib.parse import quote, unquote
 
 from policyfs.daemon.control import control
+from policyfs.linux.mountinfo import FSTYPE, MOUNTINFO, mounts_at
 
 TARGETS: Final = "targets"
 """The directory, beside a mountpoint, with the places of the mount's targets."""
 WHOLE: Final = "mount"
 """The name of a mountpoint with targets beside it."""
+
+VARIABLE: Final = "POLICYFS_TARGETS"
+"""The variable by which a unit tells a mount its targets (variable_of())."""
+_NO_DIRECTORY: Final = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES}
+
+
+class Bind(NamedTuple):
+    """A directory of a mount (path) that is to be bound on a place. name: the place's."""
+
+    name: str
+    path: str
+    read_only: bool
+
+    def place(self, at: str) -> str:
+        """Return the place of this bind of the mount at *at*."""
+        return os.path.join(os.path.dirname(at), TARGETS, self.name)
+
+
+def variable_of(binds: Iterable[Bind]) -> str:
+    """Return the text of VARIABLE. It has no character that a unit file gives a meaning, but %."""
+    return ",".join(
+        f"{bind.name}={quote(bind.path, safe='')}{'=ro' * bind.read_only}" for bind in binds
+    )
+
+
+def binds_of_unit() -> list[Bind]:
+    """Return the binds that the unit of this process names."""
+    entries = (entry.split("=") for entry in os.environ.get(VARIABLE, "").split(",") if entry)
+    return [Bind(name, unquote(path), bool(more)) for name, path, *more in entries]
+
+
+def missing(at: str, binds: Iterable[Bind]) -> list[Bind]:
+    """Return the binds that are not on top of their places, as the mount at *at* is now. Sends no request."""
+    live = [one.device for one in mounts_at(at)[-1:] if one.fstype == FSTYPE]
+
+    def is_there(bind: Bind) -> bool:
+        there = mounts_at(bind.place(at))[-1:]
+        found = [(top.device, top.root, "ro" in top.options) for top in there]
+        return found == [(device, bind.path, bind.read_only) for device in live] != []
+
+    return [bind for bind in binds if not is_there(bind)]
+
+
+def wait_for_mount(at: str, until: int) -> bool:
+    """Wait for a mount at *at*. Return False if the process of the pidfd *until* ends before."""
+    with open(MOUNTINFO, "rb") as table:
+        poll = select.poll()
+        poll.register(table, select.POLLPRI)
+        poll.register(until, select.POLLIN)
+        while not any(one.fstype == FSTYPE for one in mounts_at(at)):
+            if until in (fd for fd, _ in poll.poll()):
+                return False
+    return True
+
+
+def bind_all(at: str, binds: Sequence[Bind]) -> list[Bind]:
+    """Bind what is missing of the mount at *at*. Return what its directory is not there for. Raises OSError.
+    To be called in a child: the daemon may hang, and an app may make a process wait in /proc."""
+    from policyfs.kernel.targets import bind, held_elsewhere
+
+    held = held_elsewhere(at, places_beside(at))
+    for one in missing(at, binds):
+        try:
+            bind(one.place(at), at, one.path, held, read_only=one.read_only)
+        except OSError as error:
+            if error.errno not in _NO_DIRECTORY:
+                raise
+    return missing(at, binds)
 
 
 def place_name(target: str) -> str:

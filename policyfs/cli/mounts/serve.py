@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from policyfs.cli.common.processes import own_instance
+from policyfs.cli.common.target_places import Bind, bind_all, binds_of_unit, wait_for_mount
 from policyfs.cli.mounts.start import Start
 from policyfs.content.workers import execution
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
@@ -23,6 +24,7 @@ from policyfs.linux.confinement.namespaces import leave_network
 from policyfs.linux.private_files import make_private
 from policyfs.linux.service_manager import ServiceManager, is_journal
 from policyfs.linux.threads import tells_of_threads
+from policyfs.trail.lines.table import shown
 
 if TYPE_CHECKING:
     from policyfs.daemon.daemon import Daemon
@@ -53,9 +55,41 @@ def serve_here(
 
     def ready() -> None:
         start.answered()
-        manager.ready()
+        if not binds:
+            manager.ready()
 
+    if binds := binds_of_unit() if options.before is None else []:
+        _bind_later(options.mountpoint, binds, manager)
     return serve(options, loader, ready, as_json=as_json)
+
+
+def _bind_later(at: str, binds: Sequence[Bind], manager: ServiceManager) -> None:
+    """Let another process wait for the mount, bind its targets, and tell that the unit is ready: the daemon
+    would wait for itself, and has given up its rights by then. If they cannot be bound, the mount ends, and
+    its unit starts it again."""
+    unit = os.pidfd_open(os.getpid())
+    if child := os.fork():
+        os.close(unit)
+        os.waitpid(child, 0)
+        return
+    if os.fork():
+        os._exit(EXIT_OK)  # so that nobody has to wait for the other
+    try:
+        if wait_for_mount(at, until=unit):
+            with own_instance():
+                for bind in bind_all(at, binds):
+                    told = f"policyfs: the mount has no directory {shown(bind.path)} (a symlink is none)"
+                    print(f"{told}: nothing is at its target", file=sys.stderr)
+            manager.ready()
+    except (OSError, PolicyfsError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        print(f"policyfs: the targets of {shown(at)} cannot be bound: {why}", file=sys.stderr)
+        from policyfs.kernel import session
+
+        session.unmount(at, lazy=True, force=True)
+    finally:
+        sys.stderr.flush()
+        os._exit(EXIT_OK)
 
 
 def serve(

@@ -338,10 +338,10 @@ def _mount(site: Site) -> None:
     """Mount all: by systemd if it runs this machine, and otherwise now, until the next boot."""
     if has_systemd():
         write_units(site, Path(UNITS), own_program())
-        run_up(argparse.Namespace(site=site.file, restart=False, places=True, targets=None))
+        run_up(argparse.Namespace(site=site.file, restart=False, places=True))
         systemctl("daemon-reload")
         systemctl("enable", "--now", site.target)
-        run_up(argparse.Namespace(site=site.file, restart=False, places=False, targets=None))  # new targets
+        run_up(argparse.Namespace(site=site.file, restart=False, places=False))  # new targets
     else:
-        run_up(argparse.Namespace(site=site.file, restart=False, places=False, targets=None))
+        run_up(argparse.Namespace(site=site.file, restart=False, places=False))
         print(f"no systemd here: at each start of the machine, policyfs up {word(site.file)}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import io
 import json
 import os
 import subprocess
@@ -24,6 +25,7 @@ from policyfs.cli.common.policy_files import read_sources
 from policyfs.cli.common.target_places import private_places
 from policyfs.cli.mounts.follow import why_not
 from policyfs.cli.mounts.mount import MOUNTS, check_policy
+from policyfs.cli.mounts.umount import run_umount
 from policyfs.cli.site.site_changes import OTHER_CODE, arguments_of, changes
 from policyfs.cli.site.site_document import MountDoc, Site, label, read_site
 from policyfs.cli.site.site_targets import bind_targets, make_places, unbound
@@ -87,11 +89,8 @@ def add_up(parser: argparse.ArgumentParser) -> None:
         " that is not possible, unmount and mount again; unmount those that SITE does not name any more"
     )
     add("--restart", action="store_true", help=restart_help)
-    only = parser.add_mutually_exclusive_group()
     places_help = "only make the mountpoints, which answer with an error until their mounts are up"
-    only.add_argument("--places", action="store_true", help=places_help)
-    targets_help = "only bind the targets of the mount of this app, which is up"
-    only.add_argument("--targets", metavar="APP", help=targets_help)
+    add("--places", action="store_true", help=places_help)
     add("site", metavar="SITE.yaml")
 
 
@@ -114,9 +113,6 @@ def run_up(args: argparse.Namespace) -> int:
             "mounting needs root; run this command with sudo, or as a systemd unit (policyfs unit)"
         )
     with _alone(site) as record:
-        if args.targets is not None:
-            _bind_all(site, [mount for mount in site.mounts if mount.app == args.targets])
-            return EXIT_OK
         found = [(mount, look(site, mount)) for mount in site.mounts]
         for _, seen in found:
             if seen.error is not None:
@@ -420,17 +416,14 @@ def _mount_all(site: Site, mounts: Sequence[MountDoc], *more: str) -> list[str]:
 
 
 def _umount(place: str, *, lazy: bool) -> str:
-    return _run(["umount", *(["--lazy"] if lazy else []), place])
-
-
-def _run(words: Sequence[str]) -> str:
-    program = interpreter("policyfs.cli.main", *words)
-    done = subprocess.run(
-        program.words, env=program.environment, stdin=subprocess.DEVNULL, capture_output=True,
-        text=True, errors="replace", check=False,
-    )  # fmt: skip
-    (error,) = _errors([(done.returncode, done.stderr)])
-    return error
+    how = {"lazy": lazy, "wait": False, "abort": False, "dead": False, "targets": False}
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        try:
+            code = run_umount(argparse.Namespace(mountpoint=place, **how))
+        except (OSError, PolicyfsError) as error:
+            return str(error)
+    (failed,) = _errors([(code, said.getvalue())])
+    return failed
 
 
 def _errors(outcomes: Sequence[tuple[int, str]]) -> list[str]:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from functools import partial
-from typing import Final
 
 from policyfs.cli.common.processes import look
-from policyfs.cli.common.target_places import TARGETS, place_in, places_beside
-from policyfs.cli.site.site_document import MountDoc, Site, Target
+from policyfs.cli.common.target_places import (
+    TARGETS,
+    Bind,
+    bind_all,
+    missing,
+    place_in,
+    place_name,
+    places_beside,
+)
+from policyfs.cli.site.site_document import MountDoc, Site
 from policyfs.errors import PolicyfsError
-from policyfs.linux.mountinfo import FSTYPE, mounts_at
+from policyfs.linux.mountinfo import mounts_at
 from policyfs.linux.private_files import make_private
 from policyfs.trail.lines.table import shown, word
-
-_NO_DIRECTORY: Final = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES}
 
 
 def make_places(mount: MountDoc, above: str) -> None:
@@ -45,14 +49,20 @@ def remove_places(mount: MountDoc) -> None:
         os.rmdir(os.path.join(os.path.dirname(mount.at), TARGETS))
 
 
+def binds_of(mount: MountDoc) -> dict[Bind, str]:
+    """Return the binds of a mount's targets, each with its target."""
+    return {
+        Bind(place_name(target), one.path, one.read_only): target for target, one in mount.targets.items()
+    }
+
+
 def bind_targets(site: Site, mount: MountDoc) -> list[str]:
     """Bind the targets of a mount that is up. Return a text for each whose directory is not there. Raises
     PolicyfsError for any other failure."""
-    if not _missing(site, mount):
+    if not (wanted := missing(mount.at, binds_of(mount))):
         return []
     try:
-        # In a child: the daemon may hang, and an app may make a process wait in /proc.
-        look(partial(_bind, site, mount))
+        look(partial(bind_all, mount.at, wanted))
     except OSError as error:
         raise PolicyfsError(
             f"the targets of {mount.app} cannot be bound: {error.strerror}; see the log of the mount"
@@ -60,34 +70,11 @@ def bind_targets(site: Site, mount: MountDoc) -> list[str]:
     return unbound(site, mount)
 
 
-def _bind(site: Site, mount: MountDoc) -> None:
-    from policyfs.kernel.targets import bind, held_elsewhere
-
-    held = held_elsewhere(mount.at, places_beside(mount.at))
-    for target, one in _missing(site, mount):
-        try:
-            bind(site.target_place(mount, target), mount.at, one.path, held, read_only=one.read_only)
-        except OSError as error:
-            if error.errno not in _NO_DIRECTORY:
-                raise
-
-
 def unbound(site: Site, mount: MountDoc) -> list[str]:
     """Return a text for each target of a mount that is not bound. Sends no request to the mount."""
+    binds = binds_of(mount)
     return [
-        f"nothing is at {shown(target)}: the mount has no directory {shown(one.path)} (a symlink is none)."
-        f" When it has, run `policyfs up {word(site.file)}`"
-        for target, one in _missing(site, mount)
+        f"nothing is at {shown(binds[one])}: the mount has no directory {shown(one.path)} (a symlink is"
+        f" none). When it has, run `policyfs up {word(site.file)}`"
+        for one in missing(mount.at, binds)
     ]
-
-
-def _missing(site: Site, mount: MountDoc) -> list[tuple[str, Target]]:
-    """Return the targets of which no right bind of the mount, as it is now, is on top. Sends no request."""
-    live = [one.device for one in mounts_at(mount.at)[-1:] if one.fstype == FSTYPE]
-
-    def is_bound(target: str, one: Target) -> bool:
-        there = mounts_at(site.target_place(mount, target))[-1:]
-        found = [(top.device, top.root, "ro" in top.options) for top in there]
-        return found == [(device, one.path, one.read_only) for device in live] != []
-
-    return [(target, one) for target, one in mount.targets.items() if not is_bound(target, one)]

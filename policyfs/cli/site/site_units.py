@@ -19,10 +19,12 @@ from ruamel.yaml import YAML
 
 from policyfs.cli.common.mountpoint_way import check_way
 from policyfs.cli.common.output import replacing
+from policyfs.cli.common.target_places import VARIABLE, variable_of
 from policyfs.cli.mounts.mount import MOUNTS
 from policyfs.cli.site.compose_document import read_compose
 from policyfs.cli.site.own_units import MADE_BY, UNITS, is_own, maker, remove_misplaced
 from policyfs.cli.site.site_document import MountDoc, Site, label, read_site
+from policyfs.cli.site.site_targets import binds_of
 from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
 from policyfs.linux.interpreter import own_program
 from policyfs.linux.private_files import make_private
@@ -45,6 +47,8 @@ _SOCKETS: Final = ("docker.sock", "podman.sock", "containerd.sock", "crio.sock")
 
 _ENGINES: Final = "Before=docker.service podman.service podman-restart.service\n"
 _ENGINES_WAIT_S: Final = 90
+_UNLESS_IN_ORDER: Final = """/bin/sh -c '[ "$$SERVICE_RESULT" = success ] || exec "$$@"' sh"""
+"""Runs a command after the end of a daemon, unless it has ended in order and left nothing to do."""
 _CHECKED: Final = "*:0/5"
 """The times of a look at a site: every five minutes (systemd.time(7))."""
 
@@ -268,19 +272,19 @@ def _mount_unit(site: Site, mount: MountDoc, program: str) -> str:
         f"PartOf={site.target}\nStartLimitIntervalSec=0\n\n"
         "# Started means that the mount answers. The start waits for the store.\n"
         f"[Service]\nType=notify\nNotifyAccess=exec\nTimeoutStartSec=infinity\n"
-        f"Environment={MOUNTS}={len(site.mounts)}\nExecStart={command}\n"
-        f"{_targets_lines(site, mount, run)}ExecReload={run} reload {at}\n"
-        f"ExecStopPost=-{run} umount --dead {at}\n"
+        f"Environment={MOUNTS}={len(site.mounts)}\n{_targets_lines(mount, run)}"
+        f"ExecStart={command}\nExecReload={run} reload {at}\n"
+        f"ExecStopPost=-{_UNLESS_IN_ORDER} {run} umount --dead {at}\n"
         f"{CONFINED}\n[Install]\nWantedBy={site.target}\n"
     )
 
 
-def _targets_lines(site: Site, mount: MountDoc, run: str) -> str:
+def _targets_lines(mount: MountDoc, run: str) -> str:
     if not mount.targets:
         return ""
-    bind = f"ExecStartPost={run} up --targets {label(mount)} {_word(site.file)}\n"
+    binds = f"Environment={VARIABLE}={_path(variable_of(binds_of(mount)))}\n"
     # Before the mount ends: an engine starts no container on a bind that is dead.
-    return f"{bind}ExecStop=-{run} umount --targets {_word(mount.at)}\n"
+    return f"{binds}ExecStop=-{run} umount --targets {_word(mount.at)}\n"
 
 
 def _drop_in(site: Site, mounts: list[tuple[MountDoc, str]]) -> str:

@@ -35,6 +35,7 @@ minidlna)
     minidlnad -d -f "$own/c.conf" -P "$own/pid" >"$own/log" 2>&1 &
     until_it "grep -q 'Scanning .* finished' $own/log"
     kill $!
+    wait $! || true # until it is gone, it has the database
     sqlite3 "$own/db/files.db" "select count(*), sum(size) from details where path like '/%'"
     ;;
 samba)
