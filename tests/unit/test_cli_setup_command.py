@@ -126,9 +126,12 @@ def test_from_a_compose_file_to_a_policy_without_findings(
     assert (again.returncode, told in again.stdout) == (0, True), again
     with (etc / "media.yaml").open("a") as file:
         file.write("# mine\n")
+    (copy := etc / "media.yaml.20260301T080000").touch()  # as `policyfs tighten` keeps it
     undone = policyfs("init", "--undo", etc / "media.init")
     assert (undone.returncode, f"kept {etc}/media.yaml: it was changed" in undone.stdout) == (1, True), undone
-    assert (os.listdir(etc), own.exists()) == (["media.yaml"], False)
+    assert f"so it is yours; rm {etc}/media.yaml {copy} removes it and its old copies\n" in undone.stdout
+    assert undone.stdout.splitlines()[-1] == f"next: in {place}/app, docker compose up -d"
+    assert (sorted(os.listdir(etc)), own.exists()) == (["media.yaml", copy.name], False)
     said = init(place, monkeypatch, "")
     there = f"{etc}/media.yaml is there already, and is not overwritten: choose another --to"
     assert (said.returncode, there in said.stderr) == (1, True), said

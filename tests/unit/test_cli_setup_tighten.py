@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.cli.machine.running_containers import Container
 from policyfs.cli.setup import tighten as command
 from policyfs.cli.setup.access import Access, policy_text
 from policyfs.cli.setup.access_tests import cases_text
@@ -293,3 +294,55 @@ def test_what_init_writes(place: Path):
     for command_ in ("test", "lint"):
         told = policyfs("policy", command_, place / "home.yaml")
         assert told.returncode == 0, told
+
+
+def test_what_was_refused_was_not_unused(place: Path):
+    some = [one for one in a_week(random.Random(7), days=1) if one.app == "syncthing"]
+    rule = '  - {id: no, deny: [read], who: {app: any}, paths: "/Backup/x/y/***"}\n'
+    closed = POLICY.replace("\n# What", f"{rule}\n# What")
+    asked = [reads("syncthing", f"/Backup/x/y/{n}") for n in range(3)]
+    said = tighten(place, [*some, *asked], policy=closed)
+    assert "attr in /Backup, refused 3 times? (y/N)" in said.stdout, said
+    assert "changed 5 files in /Documents; refused 3 times" in said.stdout
+
+
+def test_an_app_of_which_all_was_refused(place: Path):
+    said = tighten(place, [reads("immich", "/Music/a"), *a_week(random.Random(7), days=1)[:50]])
+    assert "immich: nothing allowed on record; refused once, so nothing is proposed" in said.stdout
+
+
+OWN = """\
+apiVersion: policyfs/v1
+kind: Site
+name: home
+store: {place}/store
+policy: {place}/home.yaml
+trail: {place}/trail
+mounts:
+  - {{app: immich, container: immich_server, targets: {{/data: /Photos, /library: /Music}}}}
+  - {{app: syncthing, service: syncthing@anna.service, targets: {{/srv/media: /}}}}
+"""
+
+
+def test_nobody_loses_the_right_to_write_where_the_program_writes_by_its_nature(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Immich only showed photos this week, and Syncthing had nothing to do; /Music is an external library."""
+    image = "ghcr.io/immich-app/immich-server:release"
+    found = Container("immich_server", "docker", "", (), (), image=image)
+    monkeypatch.setattr(command, "running", lambda **_: [found])
+    site = a_site(place, POLICY.replace('/Photos/***"}  #', '/{Photos,Music}/***"}  #'), APPS, TOPS)
+    policy = (place / "home.yaml").read_text()
+    site.write_text(OWN.format(place=place))
+    asked = [
+        one
+        for app in ("immich", "syncthing")
+        for top in TOPS[1:3]
+        for one in (lists(app, f"/{top}"), reads(app, f"/{top}/a"))
+    ]
+    record(place, [policy], asked, at="{place}/run/mounts/home/{app}/mount")
+    said = answered(site, "--yes")
+    assert said.returncode == 0, said
+    assert re.findall("take away .*", said.stdout) == [
+        "take away write, create, delete, attr in /Music? (y/N): yes"
+    ]

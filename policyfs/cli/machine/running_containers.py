@@ -22,7 +22,7 @@ _MAX_BYTES: Final = 16 << 20
 
 class Container(NamedTuple):
     """A container. service: its name in *files*, compose files. sources: directories of the host. pid: of its
-    first process; 0 if it does not run. directory, env_files: of its Compose project."""
+    first process; 0 if it does not run. directory, env_files: of its Compose project. image: its name."""
 
     name: str
     manager: str
@@ -32,6 +32,7 @@ class Container(NamedTuple):
     pid: int = 0
     directory: str = ""
     env_files: tuple[str, ...] = ()
+    image: str = ""
 
 
 def running(*, stopped: bool = False) -> list[Container]:
@@ -65,6 +66,7 @@ def parse(manager: str, data: bytes) -> dict[str, Container]:
                 tuple(filter(os.path.isabs, paths)), tuple(filter(os.path.isabs, sources)),
                 int(one["State"].get("Pid", 0)), above if os.path.isabs(above) else "",
                 tuple(filter(os.path.isabs, labels.get(f"{_LABEL}project.environment_file", "").split(","))),
+                str(one["Config"].get("Image", "")),
             )  # fmt: skip
     except (AttributeError, KeyError, RecursionError, TypeError) as error:
         raise ValueError("it is not what `container inspect` prints") from error

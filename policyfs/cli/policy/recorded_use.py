@@ -34,7 +34,7 @@ class Period:
 
 
 def read_use(trail: IndexedTrail, wanted: Selection, before: Selection, used: Unused) -> Period:
-    """Add all requests of a period that were allowed. before: all events before the period: what was opened
+    """Add all requests of a period. before: all events before the period: what was opened
     then for writing, and not closed, counts, too."""
     found = Period()
     for chain in trail.chains:
@@ -97,12 +97,16 @@ def _may_write(event: Event) -> bool:
 def _add_requests(portion: Portion, wanted: Selection, used: Unused, found: Period) -> None:
     classes = portion.index.classes
     columns = (
-        f"class, path, new_path, line IN (SELECT line FROM cut), (time - {wanted.since_ns or 0}) / {DAY_NS}"
+        f"class, path, new_path, line IN (SELECT line FROM cut), (time - {wanted.since_ns or 0}) / {DAY_NS},"
+        " sum(ifnull(repeats, 1))"
     )
     rows = portion.index.select(columns, wanted, "GROUP BY 1, 2, 3, 4, 5")
-    for number, path, new_path, is_cut, day in rows:
+    for number, path, new_path, is_cut, day, count in rows:
         event = classes[number]
-        if event.app == STRANGER or event.decision == DENY or event.operation in NO_DECISIONS:
+        if event.app == STRANGER or event.operation in NO_DECISIONS:
+            continue
+        if event.decision == DENY:
+            used.add_refused(event.app, b"/" if is_cut else portion.index.path(path), count)
             continue
         found.days[event.app].add(day)
         ops, new_ops = needs_of(event.operation, event.syscall)

@@ -24,7 +24,7 @@ from policyfs.cli.policy.matrix_text import text_of
 from policyfs.cli.running.manage import reload_lines
 from policyfs.cli.setup.access import Access, policy_text
 from policyfs.cli.setup.access_tests import cases_text
-from policyfs.cli.setup.compose_override import files_of, is_old_compose, place_for
+from policyfs.cli.setup.compose_override import compose_command, files_of, is_old_compose, place_for
 from policyfs.cli.setup.library_users import (
     User,
     likely_library,
@@ -319,7 +319,7 @@ def _users(
 def _next(users: Sequence[User], override: Override | None, own: Sequence[str] = ()) -> Iterator[str]:
     """Yield a line for each thing that the user must do for the programs to have their mounts. own: the
     second compose file, if it was there already."""
-    compose = "docker-compose" if is_old_compose() else "docker compose"
+    compose = compose_command()
     for user in users:
         if user.bound:
             told = f"its unit binds {', '.join(map(shown, user.bound))} itself, and systemd takes this first"

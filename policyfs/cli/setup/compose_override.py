@@ -61,6 +61,11 @@ def is_old_compose() -> bool:
         return False
 
 
+def compose_command() -> str:
+    """Return the command of this machine's Compose."""
+    return "docker-compose" if is_old_compose() else "docker compose"
+
+
 def files_of(compose: str) -> list[str]:
     """Return the files that Compose reads together with a compose file in its directory, in order."""
     above, name = os.path.split(os.path.abspath(compose))

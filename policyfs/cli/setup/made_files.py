@@ -12,6 +12,7 @@ import shlex
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from glob import escape
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -19,7 +20,7 @@ from policyfs.cli.common.as_owner import in_directory
 from policyfs.cli.common.output import new_file, replace_file, write_new
 from policyfs.cli.common.target_places import private_places
 from policyfs.cli.owners.owner import set_owner
-from policyfs.cli.setup.compose_override import Edit, Place, apply, forget, take_back
+from policyfs.cli.setup.compose_override import Edit, Place, apply, compose_command, forget, take_back
 from policyfs.cli.site.own_units import UNITS, maker
 from policyfs.cli.site.site import run_down
 from policyfs.cli.site.site_document import Site, read_site
@@ -217,11 +218,14 @@ def has_systemd() -> bool:
 
 def undo(listed: str) -> int:
     """Unmount and remove all that `policyfs init` has made, and the owners that it has set. Files that were
-    changed since stay. Return 1 if some did."""
+    changed since stay. Print what is left to do. Return 1 if some files stayed."""
     files, owned, edited = _read(listed)
+    units: list[str] = []
     for path in files:
         if path.endswith(".site.yaml") and os.path.exists(path):
-            _unmount(read_site(path))
+            site = read_site(path)
+            _unmount(site)
+            units += [unit for mount in site.mounts for unit in mount.service]
     failed = [one for one in owned if _disown(one[0], one[1:])]
     kept = []
     for *fields, own in edited:
@@ -235,8 +239,15 @@ def undo(listed: str) -> int:
         elif removed is False:
             kept.append(path)
     os.unlink(listed)
-    for path in kept:
-        print(f"kept {shown(path)}: it was changed after `policyfs init`")
+    for path in kept:  # the user's work, as what `policyfs tighten` makes of a policy
+        copies = sorted(map(str, Path(path).parent.glob(f"{escape(os.path.basename(path))}.20*T*")))
+        remedy = f"{words('rm', path, *copies)} removes it{' and its old copies' if copies else ''}"
+        print(f"kept {shown(path)}: it was changed after `policyfs init`, so it is yours; {remedy}")
+    if units:
+        print(f"next: {words('systemctl', 'restart', *units)}")
+    for path in files:
+        if path.endswith(".yml") and path not in kept:
+            print(f"next: in {shown(os.path.dirname(path))}, {compose_command()} up -d")
     for store, *paths in failed:
         print(f"not done: {words('policyfs', 'owner', 'set', store, OWNER_NONE, *paths)}")
     return EXIT_REFUSED if kept or failed else EXIT_OK

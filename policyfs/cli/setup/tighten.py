@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -18,6 +19,7 @@ from policyfs.cli.common.live_mounts import part
 from policyfs.cli.common.output import new_file, replace_file
 from policyfs.cli.common.policy_files import read_sources, read_tests
 from policyfs.cli.common.quantities import count
+from policyfs.cli.machine.running_containers import running
 from policyfs.cli.policy.cases import beside, outcome_of_texts
 from policyfs.cli.policy.diff import compared
 from policyfs.cli.policy.init.questions import Questions
@@ -25,6 +27,7 @@ from policyfs.cli.policy.narrower import Narrower, with_refusals
 from policyfs.cli.policy.recorded_requests import RecordedRequests
 from policyfs.cli.policy.recorded_use import DAY_NS, Period, read_use
 from policyfs.cli.running.manage import UnmountedKeepsError, reload_lines
+from policyfs.cli.setup.programs import own_paths, profile_of
 from policyfs.cli.site.as_before import DAYS
 from policyfs.cli.site.site import State, look, place_of, trail_of
 from policyfs.cli.site.site_document import Site, label, read_site
@@ -36,7 +39,7 @@ from policyfs.journal.writing.recorders import recorder_id
 from policyfs.policy.analysis.diff_text import Report, Side
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.errors import words_of
-from policyfs.policy.learn.unused import FILES, Directory, Taking, Unused
+from policyfs.policy.learn.unused import CHANGES, FILES, Directory, Taking, Unused
 from policyfs.policy.model import Policy
 from policyfs.policy.text.parse import SourceText
 from policyfs.trail.lines.table import shown, words
@@ -96,7 +99,7 @@ def run_tighten(args: argparse.Namespace) -> int:
     for one in chosen:
         if one not in left:
             told = "without the others, a move that was made would be refused"
-            print(f"{one.app} keeps {_what(one)}: {told}")
+            print(f"{one.app} keeps {_what(one, seen)}: {told}")
     if left:
         _change(policy, live, left, seen, ask)
     else:
@@ -137,7 +140,22 @@ def _seen(site: Site, policy: Narrower, args: argparse.Namespace) -> _Trail:
     clock = Clock(datetime.now(UTC))
     wanted, before = (Selection(option(one, [f"{args.days}d"]), clock) for one in ("since", "until"))
     used = Unused(policy.engine.policy, _tops(site.store))
+    for app, directory in _own(site):
+        used.add_below(app, os.fsencode(directory), CHANGES)
     return _Trail(trail, wanted, used, read_use(trail, wanted, before, used))
+
+
+def _own(site: Site) -> Iterator[tuple[str, str]]:
+    """Yield the apps and directories in which known programs keep files of their own, or work with all: there
+    they write by their nature, also if they did not write lately."""
+    containers = running(stopped=True) if any(mount.container for mount in site.mounts) else ()
+    for mount in site.mounts:
+        images = [one.image for one in containers if {one.name, one.service} & set(mount.container)]
+        found = (profile_of(image, unit) for image, unit in product(["", *images], ["", *mount.service]))
+        for profile in filter(None, found):
+            targets = {target: one.path for target, one in mount.targets.items()}
+            own = ["/"] if profile.others.not_asked else own_paths(profile, targets)
+            yield from ((label(mount), path) for path in own)
 
 
 def _tops(store: str) -> list[str]:
@@ -177,7 +195,7 @@ def _chosen(policy: Narrower, proposed: Sequence[Taking], seen: _Trail, ask: _As
     for app in policy.engine.policy.apps:
         print(_told(app.name, seen))
         for one in proposed:
-            if one.app == app.name and ask(f"  take away {_what(one)}"):
+            if one.app == app.name and ask(f"  take away {_what(one, seen)}"):
                 yield one
 
 
@@ -197,11 +215,13 @@ def _asked(question: str) -> bool:
 def _told(app: str, seen: _Trail) -> str:
     """Return a sentence about what an app did."""
     done, days = seen.used.done[app], len(seen.period.days[app])
+    refused = seen.used.refused(app, [()])
+    told = f"; refused {_times(refused)}" if refused else ""
     if not days:
-        return f"{app}: nothing on record, so nothing is proposed"
+        return f"{app}: nothing {'allowed ' if refused else ''}on record{told}, so nothing is proposed"
     read = _files({one: activity.read for one, activity in done.items()})
     changed = _files({one: activity.changed for one, activity in done.items()})
-    return f"{app} (on {days} day{'' if days == 1 else 's'}): read {read}; changed {changed}"
+    return f"{app} (on {days} day{'' if days == 1 else 's'}): read {read}; changed {changed}{told}"
 
 
 def _files(found: Mapping[Directory, set[int]]) -> str:
@@ -218,9 +238,15 @@ def _listed(directories: Sequence[Directory]) -> str:
     return ", ".join(texts) if len(texts) < 6 else f"{', '.join(texts[:4])} and {len(texts) - 4} more"
 
 
-def _what(taking: Taking) -> str:
+def _what(taking: Taking, seen: _Trail) -> str:
+    refused = seen.used.refused(taking.app, taking.directories)
     unused = ", never opened or listed" if taking.ops & Op.READ else ""
-    return f"{words_of(taking.ops)} in {_listed(taking.directories)}{unused}"
+    told = f", refused {_times(refused)}" if refused else unused
+    return f"{words_of(taking.ops)} in {_listed(taking.directories)}{told}"
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number:,} times"
 
 
 def _change(

@@ -31,9 +31,11 @@ Directory = tuple[str, ...]
 
 @dataclass(slots=True)
 class Activity:
-    """The operations of one app in one directory, and the different files (as hashes of their paths)."""
+    """The operations of one app in one directory, the different files (as hashes of their paths), and the
+    number of refused requests."""
 
     ops: Op = field(default_factory=lambda: Op(0))
+    refused: int = 0
     read: set[int] = field(default_factory=set)
     changed: set[int] = field(default_factory=set)
 
@@ -86,6 +88,15 @@ class Unused:
         for directory in self.directories:
             if directory[: len(names)] == names:
                 self.done[app].setdefault(directory, Activity()).ops |= ops
+
+    def add_refused(self, app: str, path: bytes, count: int) -> None:
+        """Count requests on a path that were refused."""
+        self.done[app].setdefault(self._of(_names(path)), Activity()).refused += count
+
+    def refused(self, app: str, directories: Sequence[Directory]) -> int:
+        """Return the number of an app's refused requests in some directories, and below these."""
+        done = self.done[app].items()
+        return sum(one.refused for at, one in done if any(at[: len(top)] == top for top in directories))
 
     def takings(self, app: str, engines: Sequence[Engine]) -> list[Taking]:
         """Return proposals for an app that did something. engines: the policy in force, then all others in

@@ -73,16 +73,16 @@ def answer(engine: Engine, asked: Asked, owner: str = OWNER_NONE) -> Decision:
 
 def record(
     place: Path, policies: Sequence[str], requests: Iterable[Asked], *, limits: Limits = ROOMY,
-    audit: Audit = Audit.REQUIRED,
+    audit: Audit = Audit.REQUIRED, at: str = "{place}/at/{app}",
 ) -> list[Asked]:  # fmt: skip
     """Record the answers to requests on the trails of a_site(), the policies in force one after the other.
-    Return the requests that were allowed."""
+    at: the mountpoint of each app. Return the requests that were allowed."""
     every = sorted(requests, key=lambda one: -one.day)
     now_ns, done = time.time_ns(), []
     for app in dict.fromkeys(one.app for one in every):
         own = [one for one in every if one.app == app]
         clock = Clock(now_ns - round(max(one.day for one in every) * _DAY_NS) - 1_000_000_000)
-        name = control.mount_id(f"{place}/at/{app}")
+        name = control.mount_id(at.format(place=place, app=app))
         journal = Journal(
             str(place / "trail" / name), name, keep=0, segment_bytes=1 << 20, clock_ns=clock, steady_ns=clock,
             limits=limits,
