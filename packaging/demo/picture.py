@@ -1,27 +1,36 @@
-"""Draws a text of the demo: `make demo-picture` writes docs/demo.svg, the picture of README.md."""
+"""Draws what the demo and `policyfs init` show: `make demo-picture` writes the pictures of README.md."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Final
 from xml.sax.saxutils import escape
 
-PICTURE: Final = Path(__file__).resolve().parents[2] / "docs/demo.svg"
+DOCS: Final = Path(__file__).resolve().parents[2] / "docs"
+PICTURES: Final = {"demo.svg": "demo.py", "init.svg": "init.py"}
+"""Each picture, and the program that shows its text."""
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d")
+_ASKS: Final = re.compile(r"\$ |\): ?\w*$")
 _TIME: Final = re.compile(r"\d\d-\d\d \d\d:\d\d:\d\d  [0-9a-f]{8}:\d+ *")
-_WIDTH, _LINE = 700, 17
-_COLOURS: Final = {"-- ": "#8fd694", "root": "#f0c674", "    ": "#c5c8c6"}
-"""Of a line that begins so: headings, commands of root, output. All others are commands of apps."""
+_COLUMNS, _WIDTH, _LINE = 88, 700, 17
+_PLAIN: Final = "#c5c8c6"
+_COLOURS: Final = {"-- ": "#8fd694", "root": "#f0c674", "    ": _PLAIN}
+"""Of a line that begins so: headings, commands of root, output. Questions, and commands of apps, are blue."""
 
 
 def drawn(text: str) -> str:
-    """Return the picture (SVG) of the demo's text. Times and ids of a run are left out of it."""
-    lines = _TIME.sub(lambda found: "01-31 12:00:00  5e0c1d2a:23".ljust(len(found[0])), text).splitlines()
+    """Return the picture (SVG) of a text. Times and ids of a run are left out of it."""
+    text = _TIME.sub(lambda found: "01-31 12:00:00  5e0c1d2a:23".ljust(len(found[0])), text)
+    text = _DATE.sub("2027-01-31", text)
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, _COLUMNS) or [""]]
     rows = []
     for number, line in enumerate(lines, 1):
-        colour = _COLOURS.get(line[:4], _COLOURS.get(line[:3], "#81a2be" if "$ " in line else "#c5c8c6"))
+        other = "#81a2be" if _ASKS.search(line) else _PLAIN
+        colour = _COLOURS.get(line[:4], _COLOURS.get(line[:3], other))
         rows.append(f'<text x="14" y="{number * _LINE + 8}" fill="{colour}">{escape(line)}</text>')
     height = len(lines) * _LINE + 24
     return (
@@ -33,7 +42,12 @@ def drawn(text: str) -> str:
     )
 
 
+def shown(program: str) -> str:
+    """Run one of the programs beside this one, in a mount namespace. Return what it prints."""
+    command = ["unshare", "--mount", sys.executable, Path(__file__).with_name(program)]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
 if __name__ == "__main__":
-    command = [sys.executable, Path(__file__).with_name("demo.py")]
-    shown = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-    PICTURE.write_text(drawn(shown), "utf-8")
+    for picture, program in PICTURES.items():
+        (DOCS / picture).write_text(drawn(shown(program)), "utf-8")

@@ -14,6 +14,7 @@ import pytest
 from tests.support.machine.namespace import mounts_below
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+PICTURE = runpy.run_path(str(CHECKOUT / "packaging/demo/picture.py"))
 DEMO = [sys.executable, "packaging/demo/demo.py"]
 
 
@@ -41,10 +42,17 @@ def test_the_demo_shows_its_acts_in_one_screen_and_ends(arena: Path) -> None:
     assert re.search(r"camera +write +deny +/DCIM/fake.jpg", said.stdout)
     assert len(said.stdout.splitlines()) <= 40
     assert max(map(len, said.stdout.splitlines())) <= 80
-    picture = runpy.run_path(str(CHECKOUT / "packaging/demo/picture.py"))
-    assert picture["drawn"](said.stdout) == picture["PICTURE"].read_text("utf-8"), "run `make demo-picture`"
+    picture = (PICTURE["DOCS"] / "demo.svg").read_text("utf-8")
+    assert PICTURE["drawn"](said.stdout) == picture, "make demo-picture"
     assert mounts_below(arena) == []
     assert list(arena.iterdir()) == []
+
+
+@pytest.mark.timeout(100)
+def test_the_picture_of_init_is_its_dialogue() -> None:
+    shown = PICTURE["shown"]("init.py")
+    assert "as before: 1 service, 1 restricted" in shown
+    assert PICTURE["drawn"](shown) == (PICTURE["DOCS"] / "init.svg").read_text("utf-8"), "make demo-picture"
 
 
 @pytest.mark.timeout(100)

@@ -1,4 +1,4 @@
-"""The commands of README.md and docs/operations.md, run in the order in which they stand."""
+"""The commands of three pages, README.md among them, run in the order in which they stand."""
 
 from __future__ import annotations
 
@@ -113,7 +113,8 @@ def _use(story: Story) -> None:
             assert tool_as(GALLERY, "touch", mountpoint / "DCIM/no").returncode != 0
 
 
-PAGES = {"README.md": CHECKOUT / "README.md", "operations.md": CHECKOUT / "docs" / "operations.md"}
+NAMES = ("README.md", "docs/operations.md", "docs/redaction.md")
+PAGES = {name.removeprefix("docs/"): CHECKOUT / name for name in NAMES}
 
 
 @pytest.mark.timeout(240)
