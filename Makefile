@@ -33,7 +33,7 @@ help:
 	@echo "make budget      the figures: code, C, words, commands, options, decisions, circles, seconds of the tests"
 	@echo "make lint        ruff, mypy, the import contract, the C sources with Debian 13's headers, and the budgets"
 	@echo "make man         manual pages and completions, after a change of the command line or the policy language"
-	@echo "make docs        docs/modules.md, the schema, the tables of redaction and of programs, after one of them changed"
+	@echo "make docs        docs/modules.md, the schemas, and the tables in docs/ that are made from code and tests"
 	@echo "make setup       system packages, .venv, the C bridge"
 
 # A goal that needs an environment is made by `$(MAKE) $(call beside,PACKAGES) GOAL`: pip fetches what is compiled
@@ -227,8 +227,8 @@ docs:
 	@$(PY) packaging/docs/evidence.py
 	@PYTHONPATH=. $(PY) -m policyfs.cli.main policy schema > policies/policyfs.schema.json
 	@PYTHONPATH=. $(PY) -m policyfs.cli.main audit export --schema > policies/policyfs-trail.schema.json
-	@POLICYFS_UPDATE_GOLDEN=1 $(PY) -m pytest -q tests/unit/test_redact_registry.py \
-	    tests/unit/test_cli_setup_programs.py >/dev/null || true
+	@POLICYFS_UPDATE_GOLDEN=1 $(PY) -m pytest -q -k 'table or page' tests/unit/test_redact_registry.py \
+	    tests/unit/test_cli_setup_programs.py tests/unit/test_docs_audit.py >/dev/null || true
 
 man:
 	@PYTHONPATH=. $(PY) packaging/man/generate.py
