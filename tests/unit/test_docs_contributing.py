@@ -29,7 +29,7 @@ def test_every_path_is_there() -> None:
 def test_each_how_to_has_its_steps() -> None:
     least_of = {
         "Add a format": 5,
-        "Add an operation": 7,
+        "Add a FUSE request": 7,
         "Add a command": 4,
         "Change an open, or a read, of one byte path": 5,
         "Mend a fault": 4,
@@ -57,7 +57,7 @@ def test_a_format_stands_where_the_page_says_and_nowhere_else() -> None:
 def test_an_operation_stands_where_the_page_says() -> None:
     """STATX is one that pyfuse3 does not know."""
     for path in ("policyfs/kernel/protocol.py", "policyfs/kernel/requests.py", "policyfs/fs/raw_handlers.py"):
-        assert path in files("Add an operation")
+        assert path in files("Add a FUSE request")
         assert re.search("statx", (CHECKOUT / path).read_text(encoding="utf-8"), re.IGNORECASE)
 
 
