@@ -16,7 +16,7 @@ from policyfs.cli.common.looking import opened, plan_for
 from policyfs.cli.common.progress import count
 from policyfs.domain import DENY_UNKNOWN, REDACTIONS, Patch
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
-from policyfs.redact.core.values import MAX_FINDINGS, Finding, Outcome, Plan
+from policyfs.redact.core.values import MAX_FINDINGS, Outcome, Plan, RemovedPart
 from policyfs.trail.lines.table import shown, table
 
 _PREVIEW_BYTES: Final = 32
@@ -93,7 +93,7 @@ def _report(
     yield "in all: " + ", ".join(f"{word} {count}" for word, count in sorted(counts.items()))
 
 
-def _preview(fd: int, finding: Finding) -> str:
+def _preview(fd: int, finding: RemovedPart) -> str:
     data = os.pread(fd, min(finding.length, _PREVIEW_BYTES), finding.offset)
     text = data.replace(b"\0", b"").decode("utf-8", "replace").strip()
     more = "..." if finding.length > _PREVIEW_BYTES else ""
@@ -102,7 +102,7 @@ def _preview(fd: int, finding: Finding) -> str:
     return data[:_HEX_BYTES].hex(" ") + ("..." if finding.length > _HEX_BYTES else "")
 
 
-def _reads_as(fd: int, finding: Finding, patches: tuple[Patch, ...]) -> str:
+def _reads_as(fd: int, finding: RemovedPart, patches: tuple[Patch, ...]) -> str:
     """Describe the bytes that an app reads instead of a finding (a part of the file with metadata)."""
     end = finding.offset + min(finding.length, _LOOKED_AT_BYTES)
     old = os.pread(fd, end - finding.offset, finding.offset)

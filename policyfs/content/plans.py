@@ -14,7 +14,7 @@ from policyfs.content.pieces import COPY_MIN, HEAD_BYTES, Piece, Read, Splitter,
 from policyfs.content.workers.protocol import MAX_KIND, MAX_REASON, WireError
 from policyfs.domain import Patch
 from policyfs.redact.core.frame_table import FrameTable
-from policyfs.redact.core.values import Finding, Outcome, Plan, PlanSize
+from policyfs.redact.core.values import Outcome, Plan, PlanSize, RemovedPart
 
 MAX_PATCHES: Final = 262_144
 MAX_FINDINGS: Final = 1024
@@ -194,12 +194,12 @@ def unpack_plan(payload: bytes, file_size: int, read: Read | None = None) -> tup
     )  # fmt: skip
 
 
-def _unpack_finding(reader: _Reader, file_size: int) -> Finding:
+def _unpack_finding(reader: _Reader, file_size: int) -> RemovedPart:
     offset, length, broken = reader.unpack(_FINDING)
     if offset + length > file_size:
         raise WireError("a finding lies outside the file")
     container, tag, what = (reader.text(MAX_WORD) for _ in range(3))
-    return Finding(offset=offset, length=length, container=container, tag=tag, what=what, broken=bool(broken))
+    return RemovedPart(offset, length, container, tag, what, broken=bool(broken))
 
 
 def _unpack_patches(

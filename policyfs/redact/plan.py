@@ -10,16 +10,16 @@ from policyfs.redact.core.categories import Tells, hidden_by, in_words
 from policyfs.redact.core.cleaners import Found, NotThisKindError, TooMuchError
 from policyfs.redact.core.frame_table import FrameTable
 from policyfs.redact.core.patches import ByteSource, in_order
-from policyfs.redact.core.values import MAX_FINDINGS, Finding, Outcome, Plan
+from policyfs.redact.core.values import MAX_FINDINGS, Outcome, Plan, RemovedPart
 from policyfs.redact.registry import KindRow, Treatment, kind_rows, kind_table, locate_in, look_in
 from policyfs.redact.verdict import judged
 
 __all__ = [
-    "Finding",
     "FrameTable",
     "KindRow",
     "Outcome",
     "Plan",
+    "RemovedPart",
     "Treatment",
     "kind_rows",
     "kind_table",
@@ -143,7 +143,7 @@ def _plan(found: Found, source: ByteSource, hide: Tells, asked: frozenset[str]) 
         where = f"{odd.container} at byte {odd.offset}"
         return _refuse(f"{where} is not understood; the rule denies such files (on_unknown: deny)")
     findings = tuple(
-        Finding(n.offset, n.length, n.container, n.tag, in_words(n.tells & hide), n.broken)
+        RemovedPart(n.offset, n.length, n.container, n.tag, in_words(n.tells & hide), n.broken)
         for n in ([] if UNNAMED in asked else notes[:MAX_FINDINGS])
     )
     return Plan(Outcome.PATCH, patches, findings, f"{len(patches)} ranges changed", frames=found.frames)

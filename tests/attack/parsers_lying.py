@@ -13,7 +13,7 @@ from policyfs.content import plans
 from policyfs.content.workers import protocol
 from policyfs.content.workers.zygote import main
 from policyfs.domain import Patch
-from policyfs.redact.plan import Finding, Outcome, Plan
+from policyfs.redact.plan import Outcome, Plan, RemovedPart
 
 SECRET: Final = b"the secret of the one app: "
 SECRET_BYTES: Final = 300
@@ -38,7 +38,7 @@ def _patches(*patches: Patch) -> bytes:
 
 
 def _finding(size: int) -> bytes:
-    return _plan(Plan(Outcome.CLEAN, findings=(Finding(size, 100, "x", "y", "location"),)))
+    return _plan(Plan(Outcome.CLEAN, findings=(RemovedPart(size, 100, "x", "y", "location"),)))
 
 
 LIES: Final[dict[str, Any]] = {

@@ -13,7 +13,7 @@ from policyfs.cli import inspect as command
 from policyfs.domain import Patch
 from policyfs.errors import PolicyfsError
 from policyfs.redact.core.patches import MemorySource, apply
-from policyfs.redact.core.values import Finding, Outcome, Plan
+from policyfs.redact.core.values import Outcome, Plan, RemovedPart
 from policyfs.redact.plan import locate
 from tests.support.mount.daemons import policyfs
 from tests.support.samples import jpegs
@@ -140,7 +140,7 @@ def test_no_text_of_the_file_reaches_the_terminal(
     photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], refused: bool
 ) -> None:
     evil = "\x1b]0;title\x07\n\u202e"
-    finding = Finding(2, 5, f"box {evil}", f"tag {evil}", f"location {evil}")
+    finding = RemovedPart(2, 5, f"box {evil}", f"tag {evil}", f"location {evil}")
     outcome = Outcome.REFUSE if refused else Outcome.PATCH
     plan = Plan(outcome, (Patch(2, zeros=5),), (finding,), f"reason {evil}")
     monkeypatch.setattr(command, "plan_for", lambda *_: (f"kind {evil}", plan))

@@ -20,7 +20,7 @@ from policyfs.content.cache import RACY_NS, KindCache, KindKey
 from policyfs.content.disk_cache import Remembered
 from policyfs.domain import Patch
 from policyfs.redact.core.values import PlanSize
-from policyfs.redact.plan import Finding, Outcome, Plan
+from policyfs.redact.plan import Outcome, Plan, RemovedPart
 
 NOW = 10**18
 LANE = "gallery"
@@ -29,7 +29,10 @@ DEADLINE_S = 10.0
 PATIENCE_S = disk_cache._PATIENCE_S
 WHAT = frozenset({"location", "time"})
 PLAN = Plan(
-    Outcome.PATCH, (Patch(3, b"ab"), Patch(50, zeros=40)), (Finding(3, 2, "EXIF", "GPS", "location"),), "x"
+    Outcome.PATCH,
+    (Patch(3, b"ab"), Patch(50, zeros=40)),
+    (RemovedPart(3, 2, "EXIF", "GPS", "location"),),
+    "x",
 )
 
 

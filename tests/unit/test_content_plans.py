@@ -13,7 +13,7 @@ from policyfs.content import plans
 from policyfs.content.plans import pack_plan, refusal, unpack_plan
 from policyfs.content.workers.protocol import WireError
 from policyfs.domain import Patch
-from policyfs.redact.plan import Finding, Outcome, Plan
+from policyfs.redact.plan import Outcome, Plan, RemovedPart
 
 SIZE = 100_000
 WORDS = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=plans.MAX_WORD)
@@ -32,7 +32,8 @@ def good_plans(draw) -> Plan:
     outcome = Outcome.PATCH if patches else draw(st.sampled_from([Outcome.CLEAN, Outcome.REFUSE]))
     findings = draw(
         st.lists(
-            st.builds(Finding, st.integers(0, 1000), st.integers(0, 1000), WORDS, WORDS, WORDS), max_size=4
+            st.builds(RemovedPart, st.integers(0, 1000), st.integers(0, 1000), WORDS, WORDS, WORDS),
+            max_size=4,
         )
     )
     return Plan(outcome, tuple(patches), tuple(findings), draw(WORDS))
@@ -138,7 +139,7 @@ def test_large_zeroes_cost_nothing():
     [
         lambda: Plan(Outcome.PATCH, tuple(Patch(2 * n, b"a") for n in range(plans.MAX_PATCHES + 1)), (), ""),
         lambda: Plan(Outcome.PATCH, (Patch(0, b"a" * (plans.MAX_PATCH_BYTES + 1)),), (), ""),
-        lambda: Plan(Outcome.CLEAN, (), (Finding(0, 1, "a", "b", "c"),) * (plans.MAX_FINDINGS + 1), ""),
+        lambda: Plan(Outcome.CLEAN, (), (RemovedPart(0, 1, "a", "b", "c"),) * (plans.MAX_FINDINGS + 1), ""),
     ],
     ids=["patches", "bytes", "findings"],
 )
@@ -151,7 +152,7 @@ def test_a_plan_beyond_the_limits_is_a_refusal(made):
 
 @pytest.mark.parametrize("text", ["a\nb", "\x1b[31m", "Zürich \U0001f30d", "x" * 1000, "\x00"])
 def test_texts_are_made_plain(text):
-    plan = Plan(Outcome.CLEAN, (), (Finding(0, 1, text, text, "location"),), text)
+    plan = Plan(Outcome.CLEAN, (), (RemovedPart(0, 1, text, text, "location"),), text)
     _, got = unpack_plan(pack_plan("image/jpeg", plan), SIZE)
     for said in (got.reason, got.findings[0].container, got.findings[0].tag):
         assert said.isascii()

@@ -14,13 +14,13 @@ from policyfs.content.workers.frame_requests import FrameRequest
 from policyfs.domain import Patch
 from policyfs.fs.redacted.windows import MAX_WINDOW_BYTES
 from policyfs.redact.core.frame_table import FrameTable
-from policyfs.redact.core.values import Finding, Outcome, Plan, PlanSize
+from policyfs.redact.core.values import Outcome, Plan, PlanSize, RemovedPart
 from tests.unit.test_content_workers_frame_requests import WORDS, table
 
 
 def found(*patches: Patch) -> Plan:
     outcome = Outcome.PATCH if patches else Outcome.CLEAN
-    notes = tuple(Finding(patch.offset, patch.size, "SEI", "5", "location") for patch in patches)
+    notes = tuple(RemovedPart(patch.offset, patch.size, "SEI", "5", "location") for patch in patches)
     size = PlanSize(sum(patch.size for patch in patches), 160 * len(patches))
     return Plan(outcome, patches, notes, "", size)
 

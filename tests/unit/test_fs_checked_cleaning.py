@@ -14,7 +14,7 @@ from policyfs.domain import Patch
 from policyfs.fs.checked import cleaning
 from policyfs.fs.checked.cleaning import Cleaned, Cleaner
 from policyfs.fs.redacted.plans import PlanFinder
-from policyfs.redact.core.values import Finding, Outcome, Plan
+from policyfs.redact.core.values import Outcome, Plan, RemovedPart
 from policyfs.store import freeing
 from policyfs.store.tree import Tree
 from tests.support.mount.file_system import Sniffed, on_trio
@@ -112,7 +112,7 @@ def test_patches_are_written_in_pieces(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_what_was_removed_is_told_in_our_own_words() -> None:
-    findings = tuple(Finding(at, 1, "EXIF", f"tag {at}", "location") for at in range(5))
+    findings = tuple(RemovedPart(at, 1, "EXIF", f"tag {at}", "location") for at in range(5))
     some = Plan(Outcome.PATCH, (Patch(0, b"x"),), findings[:2])
     assert cleaning._told(some) == "EXIF tag 0 at 0; EXIF tag 1 at 1"
     many = Plan(Outcome.PATCH, (Patch(0, b"x"),), findings)

@@ -18,7 +18,7 @@ import pytest
 from policyfs.cli.main import build_parser
 from policyfs.domain import Audit
 from policyfs.trail.text.overview import MINUTE_NS
-from policyfs.trail.text.report_page import Facts, _chart
+from policyfs.trail.text.report_page import PageData, _chart
 from tests.support.mount.trail import a_denial, a_journal, an_event
 
 NAMES = (
@@ -166,7 +166,7 @@ def test_a_report_on_a_query(tmp_path: Path, report: Path) -> None:
 
 def charted(
     by_minute: dict[tuple[int, str], int], *period: int | None, fine: bool = True
-) -> Facts:
+) -> PageData:
     """period: begin and end, in minutes since 1970."""
     by_hour: Counter[tuple[int, str]] = Counter()
     for (minute, decision), count in by_minute.items():
@@ -176,7 +176,7 @@ def charted(
         overview=SimpleNamespace(by_minute=Counter(by_minute) if fine else None),
         period=tuple(None if minute is None else minute * MINUTE_NS for minute in (period or (None, None))),
     )  # fmt: skip
-    return cast(Facts, facts)
+    return cast(PageData, facts)
 
 
 @pytest.mark.parametrize(

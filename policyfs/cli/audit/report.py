@@ -26,7 +26,7 @@ from policyfs.trail.query.selection import Selection
 from policyfs.trail.query.summary import Summary
 from policyfs.trail.text.overview import MINUTE_NS, Overview, directory_of
 from policyfs.trail.text.render import local_time, report_lines
-from policyfs.trail.text.report_page import Facts, page
+from policyfs.trail.text.report_page import PageData, page
 from policyfs.trail.text.sentences import describe
 
 _KINDS = frozenset({"mount", "proof", "policy", "failed", "close", "detached", "quarantine", "killed"})
@@ -60,7 +60,7 @@ def run_report(args: argparse.Namespace) -> int:
             checked += report_lines(report)
             is_whole = is_whole and report.whole and not report.missing
     zone, now = zone_of(args), datetime.now(UTC)
-    facts = Facts(
+    facts = PageData(
         trail=args.trail, made=local_time(int(now.timestamp()) * 1_000_000_000, zone)[:16],
         query=text_of(wanted.tree), summary=summary, overview=overview, checked=checked, is_whole=is_whole,
         changes=[(local_time(one.time_ns, zone)[:19], describe(one)) for one in changes],

@@ -14,7 +14,7 @@ import trio
 
 from policyfs.domain import Patch
 from policyfs.fs.redacted.plans import PlanFinder
-from policyfs.redact.core.values import Finding, Outcome, Plan
+from policyfs.redact.core.values import Outcome, Plan, RemovedPart
 from policyfs.store import freeing, ranges
 from policyfs.store.tree import Tree
 
@@ -90,7 +90,7 @@ def _listed(words: frozenset[str]) -> str:
 
 def _told(plan: Plan) -> str:
     """Return the removed data for the trail: names (perhaps of the file's writer) and offsets, no values."""
-    found: tuple[Finding, ...] = plan.findings
+    found: tuple[RemovedPart, ...] = plan.findings
     named = "; ".join(f"{one.container} {one.tag} at {one.offset}" for one in found[:_NAMED])
     more = len(found) - _NAMED
     return (named or f"{len(plan.patches)} ranges") + (f" and {more} more" if more > 0 else "")

@@ -26,7 +26,7 @@ class Outcome(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class RemovedPart:
     """One removed part: its offset and length in the file (bytes), its format and its name.
 
     what: the categories of data that the part may have held and that must be hidden (``location, time``).
@@ -66,7 +66,7 @@ class Plan:
 
     outcome: Outcome
     patches: tuple[Patch, ...] = ()
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[RemovedPart, ...] = ()
     reason: str = ""
     plan_size: PlanSize = field(default=PlanSize(), compare=False)
     frames: FrameTable | None = None

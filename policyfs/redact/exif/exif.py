@@ -25,7 +25,7 @@ from policyfs.redact.core.patches import MemorySource, apply, difference
 from policyfs.redact.exif import tags
 from policyfs.redact.exif.empty_values import is_version_alone, number_of, unnamed_says_nothing
 from policyfs.redact.exif.ifd import Directory, Entry, Frame, read_entries, read_header
-from policyfs.redact.exif.ifd_walk import MAKE, MODEL, Walk, plain_values
+from policyfs.redact.exif.ifd_walk import MAKE, MODEL, IfdWalk, plain_values
 from policyfs.redact.exif.makernotes import OVERRUN_BYTES, clean_note
 from policyfs.redact.exif.rules import UNNAMED, How, Rule, Rules
 from policyfs.redact.exif.tags import GPS, IMAGE, TagTable
@@ -73,7 +73,7 @@ def clean_tiff(block: bytes, inner: Inner, table: TagTable = tags.EXIF_TABLE) ->
 
 
 @dataclass(slots=True)
-class _ExifWalk(Walk):
+class _ExifWalk(IfdWalk):
     """The walk over the directories of one structure with EXIF tags."""
 
     MAX_ENTRIES: ClassVar[int] = 0xFFFF

@@ -39,7 +39,7 @@ LATE: Final = frozenset({How.NOTE, How.PRIVATE})
 
 
 @dataclass(slots=True)
-class Walk(ABC):
+class IfdWalk(ABC):
     """The walk over the directories of one TIFF structure.
 
     Callers open the known directories, then call walk(). Further steps depend on the kind of structure. The

@@ -20,7 +20,7 @@ from policyfs.redact.core.patches import SliceSource, difference
 from policyfs.redact.exif import tags
 from policyfs.redact.exif.empty_values import is_empty, is_version_alone, number_of, tag_says_nothing
 from policyfs.redact.exif.ifd import NEUTRAL_TAG, Directory, Entry
-from policyfs.redact.exif.ifd_walk import LATE, Walk
+from policyfs.redact.exif.ifd_walk import LATE, IfdWalk
 from policyfs.redact.exif.raw_tags import IMAGE_PAIRS, SR2
 from policyfs.redact.exif.rules import UNNAMED, How, Rule, Rules
 from policyfs.redact.exif.tags import GPS
@@ -47,7 +47,7 @@ NoteOpener = Callable[["TiffWalk", Entry], bool]
 
 
 @dataclass(slots=True)
-class TiffWalk(Walk):
+class TiffWalk(IfdWalk):
     """The walk over the directories of one TIFF structure. Callers call open(), walk(), settle(), prune() and
     finish(), in this order.
 
@@ -278,7 +278,7 @@ class TiffWalk(Walk):
 
 
 def pairs(
-    walk: Walk, directory: Directory, found: tuple[tuple[int, int], ...]
+    walk: IfdWalk, directory: Directory, found: tuple[tuple[int, int], ...]
 ) -> Iterator[tuple[Entry, list[int], list[int]]]:
     """For each pair of tags that stay, yield the first one's entry, the offsets and the lengths."""
     for at, of in found:

@@ -22,7 +22,7 @@ from policyfs.redact.isobmff.udta import FREE_KINDS, clean_meta, clean_user_data
 
 
 @dataclass(slots=True)
-class Walk:
+class BoxWalk:
     """The state of a walk through nested boxes. where: the name of the current container."""
 
     block: Block
@@ -46,7 +46,7 @@ class Walk:
             self.block.wipe(end, box.end, self.where, name_of(box.kind), UNKNOWN)
 
 
-Rule = Callable[[Walk, Box], None]
+Rule = Callable[[BoxWalk, Box], None]
 """Function that cleans one box in place. Raises TooMuchError, NotThisKindError."""
 _NEEDED: Final = {*b"stsc stsz stz2 stco co64 stss mvhd tkhd mdhd vmhd smhd trun tfhd mfhd".split(b" ")}
 """Types of boxes of numbers without which policyfs and players would not find, or know, the samples."""
@@ -57,7 +57,7 @@ def searched(rule: Rule) -> Rule:
     place if LOCATION is hidden, is removed.
     """
 
-    def checked(walk: Walk, box: Box) -> None:
+    def checked(walk: BoxWalk, box: Box) -> None:
         block, found = walk.block, walk.block.found
         patches, notes = len(found.patches), len(found.notes)
         rule(walk, box)
@@ -77,10 +77,10 @@ def searched(rule: Rule) -> Rule:
 
 def clean_children(block: Block, start: int, end: int, rules: Mapping[bytes, Rule], where: str) -> None:
     """Clean the boxes in [start, end) by a table of rules; remove boxes without a rule."""
-    _inside(Walk(block, Movie(), None, where), start, end, rules, where)
+    _inside(BoxWalk(block, Movie(), None, where), start, end, rules, where)
 
 
-def _inside(walk: Walk, start: int, end: int, rules: Mapping[bytes, Rule], where: str) -> None:
+def _inside(walk: BoxWalk, start: int, end: int, rules: Mapping[bytes, Rule], where: str) -> None:
     boxes = walk.block.boxes(start, end)
     for child in boxes:
         if child.cut:
@@ -97,17 +97,17 @@ def container(inside: Mapping[bytes, Rule], skip: int = 0) -> Rule:
     these boxes.
     """
 
-    def rule(walk: Walk, box: Box) -> None:
+    def rule(walk: BoxWalk, box: Box) -> None:
         _inside(walk, min(box.body + skip, box.end), box.end, inside, name_of(box.kind))
 
     return rule
 
 
-def _unknown(walk: Walk, box: Box) -> None:
+def _unknown(walk: BoxWalk, box: Box) -> None:
     walk.block.free(box, walk.where)
 
 
-def _empty(walk: Walk, box: Box) -> None:
+def _empty(walk: BoxWalk, box: Box) -> None:
     walk.block.wipe(box.body, box.end, walk.where, name_of(box.kind), UNKNOWN)
 
 
@@ -118,7 +118,7 @@ def fixed_size(*sizes: int) -> Rule:
     versions.
     """
 
-    def rule(walk: Walk, box: Box) -> None:
+    def rule(walk: BoxWalk, box: Box) -> None:
         if box.end == box.body:
             return
         size = sizes[min(walk.block.data[box.body], len(sizes) - 1)]
@@ -134,7 +134,7 @@ def table(header: int, *widths: int) -> Rule:
     bytes, for each version. The last width is also for higher versions.
     """
 
-    def rule(walk: Walk, box: Box) -> None:
+    def rule(walk: BoxWalk, box: Box) -> None:
         data, body = walk.block.data, box.body
         if not walk.holds(box, header):
             return
@@ -147,15 +147,15 @@ def table(header: int, *widths: int) -> Rule:
     return searched(rule)
 
 
-def _meta(walk: Walk, box: Box) -> None:
+def _meta(walk: BoxWalk, box: Box) -> None:
     clean_meta(walk.block, box)
 
 
-def _udta(walk: Walk, box: Box) -> None:
+def _udta(walk: BoxWalk, box: Box) -> None:
     clean_user_data(walk.block, box)
 
 
-def _uuid(walk: Walk, box: Box) -> None:
+def _uuid(walk: BoxWalk, box: Box) -> None:
     clean_uuid(walk.block, box, walk.where)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from policyfs.redact.isobmff.box_edits import Block
-from policyfs.redact.isobmff.box_rules import Rule, Walk, clean_children, fixed_size, searched
+from policyfs.redact.isobmff.box_rules import BoxWalk, Rule, clean_children, fixed_size, searched
 from policyfs.redact.isobmff.boxes import Box
 from policyfs.redact.isobmff.sample_boxes import FRAGMENT_RULES, sample_flags
 from policyfs.redact.isobmff.stbl import Runs, numbers
@@ -62,7 +62,7 @@ class _Moof:
     def __post_init__(self) -> None:
         self.at = self.base = self.start
 
-    def traf(self, _walk: Walk, box: Box) -> None:
+    def traf(self, _walk: BoxWalk, box: Box) -> None:
         rules: dict[bytes, Rule] = {
             **FRAGMENT_RULES,
             b"tfhd": searched(self._header),
@@ -73,7 +73,7 @@ class _Moof:
         self.base = self.at
         clean_children(self.block, box.body, box.end, rules, "traf")
 
-    def _header(self, walk: Walk, box: Box) -> None:
+    def _header(self, walk: BoxWalk, box: Box) -> None:
         block, at = self.block, box.body + 8
         flags = block.number(box.body + 1, 3)
         said = 8 * (flags & _BASE) + sum(4 for bit in (_DESCRIPTION, _DURATION, _SIZE, _FLAGS) if flags & bit)
@@ -94,7 +94,7 @@ class _Moof:
         walk.trim(box, at)
         self.at = self.base
 
-    def _run(self, walk: Walk, box: Box) -> None:
+    def _run(self, walk: BoxWalk, box: Box) -> None:
         block, at = self.block, box.body + 8
         flags, count = block.number(box.body + 1, 3), block.number(box.body + 4)
         if not walk.holds(box, 8 + 4 * (flags & _RUN_OFFSET)):

@@ -12,7 +12,7 @@ from policyfs.redact.core.cleaners import NotThisKindError
 from policyfs.redact.core.patches import apply
 from policyfs.redact.core.tag_names import is_language
 from policyfs.redact.isobmff.box_edits import Block, name_of
-from policyfs.redact.isobmff.box_rules import Rule, Walk, container, fixed_size, rules, searched, table
+from policyfs.redact.isobmff.box_rules import BoxWalk, Rule, container, fixed_size, rules, searched, table
 from policyfs.redact.isobmff.boxes import Box
 from policyfs.redact.isobmff.sample_boxes import SAMPLE_BOXES, TEXT, padding_bits, sample_flags
 from policyfs.redact.isobmff.stsd import NO_ENTRIES, clean_entries
@@ -26,12 +26,12 @@ _MAX_TRACKS: Final = 256
 
 def clean_movie(block: Block, box: Box) -> Movie:
     """Clean a ``moov`` box in place. Raises TooMuchError, NotThisKindError."""
-    walk = Walk(block, Movie())
+    walk = BoxWalk(block, Movie())
     container(_MOOV)(walk, box)
     return walk.movie
 
 
-def _sizes(walk: Walk, box: Box) -> None:
+def _sizes(walk: BoxWalk, box: Box) -> None:
     block, body = walk.block, box.body
     if not walk.holds(box, 12):
         return
@@ -60,7 +60,7 @@ def _dated(size: int, longer: int) -> Rule:
     1. Another version is removed: some readers read it like 0, some like 1.
     """
 
-    def rule(walk: Walk, box: Box) -> None:
+    def rule(walk: BoxWalk, box: Box) -> None:
         block, body = walk.block, box.body
         if not walk.holds(box, size):
             return
@@ -80,7 +80,7 @@ def _dated(size: int, longer: int) -> Rule:
     return searched(rule)
 
 
-def _trak(walk: Walk, box: Box) -> None:
+def _trak(walk: BoxWalk, box: Box) -> None:
     if len(walk.movie.tracks) >= _MAX_TRACKS:
         walk.block.free(box, walk.where, broken=True)
         return
@@ -90,7 +90,7 @@ def _trak(walk: Walk, box: Box) -> None:
     walk.track = None
 
 
-def _mdia(walk: Walk, box: Box) -> None:
+def _mdia(walk: BoxWalk, box: Box) -> None:
     """Clean ``mdia``, its handler first: the meaning of sample entries depends on it."""
     block = walk.block
     handler = block.children(box).first(b"hdlr")
@@ -113,7 +113,7 @@ def _of_media_header(block: Block, box: Box) -> bytes:
 def _only(first: Box | None, rule: Rule) -> Rule:
     """Return the rule that removes any box but *first*: readers use the last box of such a type."""
 
-    def once(walk: Walk, box: Box) -> None:
+    def once(walk: BoxWalk, box: Box) -> None:
         if box == first:
             rule(walk, box)
         else:
@@ -122,11 +122,11 @@ def _only(first: Box | None, rule: Rule) -> Rule:
     return once
 
 
-def _hdlr(walk: Walk, box: Box) -> None:
+def _hdlr(walk: BoxWalk, box: Box) -> None:
     clean_handler(walk.block, box)
 
 
-def _data_handler(walk: Walk, box: Box) -> None:
+def _data_handler(walk: BoxWalk, box: Box) -> None:
     """Clean the ``hdlr`` of ``minf``; of another type, some readers would use it as the track's."""
     if walk.block.data[box.body + 8 : min(box.body + 12, box.end)] in _DATA_HANDLERS:
         clean_handler(walk.block, box)
@@ -141,7 +141,7 @@ _METADATA: Final = (*b"udta ilst chpl hdlr mvhd mdhd ftyp cmov".split(b" "), XMP
 """Types of boxes with metadata. No codec has such a box."""
 
 
-def _stsd(walk: Walk, box: Box) -> None:
+def _stsd(walk: BoxWalk, box: Box) -> None:
     """Clean ``stsd``. Remove it if a type of _METADATA remains in any of its bytes: each reader has other
     rules for the size of an entry's fixed part, and may find boxes where policyfs sees numbers.
     """
@@ -160,7 +160,7 @@ def _stsd(walk: Walk, box: Box) -> None:
     walk.track.entries, walk.track.parameters = entries, cleaned
 
 
-def _tref(walk: Walk, box: Box) -> None:
+def _tref(walk: BoxWalk, box: Box) -> None:
     """Clean ``tref``, the references to other tracks. Only lists of track numbers stay."""
     block = walk.block
     boxes = block.children(box)
@@ -174,7 +174,7 @@ def _tref(walk: Walk, box: Box) -> None:
     block.rest(boxes, box.end, "tref")
 
 
-def _dref(walk: Walk, box: Box) -> None:
+def _dref(walk: BoxWalk, box: Box) -> None:
     """Clean ``dref``, the data references: remove paths and aliases of other files."""
     block = walk.block
     boxes = block.children(box, 8)
@@ -185,14 +185,14 @@ def _dref(walk: Walk, box: Box) -> None:
     block.rest(boxes, box.end, "dref")
 
 
-def _trex(walk: Walk, box: Box) -> None:
+def _trex(walk: BoxWalk, box: Box) -> None:
     body = box.body
     fixed_size(24)(walk, box)
     if box.end >= body + 24:
         walk.movie.defaults[walk.block.number(body + 4)] = walk.block.number(body + 16)
 
 
-def _language(walk: Walk, box: Box) -> None:
+def _language(walk: BoxWalk, box: Box) -> None:
     data = walk.block.body(box)
     tag = data[4:].partition(b"\0")[0]
     if any(data[:4]) or (tag and not is_language(tag)):
@@ -201,7 +201,7 @@ def _language(walk: Walk, box: Box) -> None:
         walk.trim(box, box.body + 4 + len(tag))
 
 
-def _look_of_timecode(walk: Walk, box: Box) -> None:
+def _look_of_timecode(walk: BoxWalk, box: Box) -> None:
     """Clean ``tcmi``, the look of a time code: numbers, and behind them the length and the name of a font."""
     block, at = walk.block, box.body + 24
     if not walk.holds(box, 24):
@@ -218,7 +218,7 @@ _FONTS: Final = frozenset(
 """Names of fonts in ``tcmi`` that stay, in small letters. ffmpeg writes ``Lucida Grande``."""
 
 
-def _object_descriptor(walk: Walk, box: Box) -> None:
+def _object_descriptor(walk: BoxWalk, box: Box) -> None:
     """Clean ``iods``: numbers of profiles. Remove the box if it holds an address instead of numbers."""
     if TEXT.search(walk.block.body(box)[:64]) is not None:
         walk.block.free(box, walk.where)
@@ -226,7 +226,7 @@ def _object_descriptor(walk: Walk, box: Box) -> None:
         fixed_size(64)(walk, box)
 
 
-def _refuse(walk: Walk, box: Box) -> None:  # noqa: ARG001
+def _refuse(walk: BoxWalk, box: Box) -> None:  # noqa: ARG001
     raise NotThisKindError(f"its {name_of(box.kind)} box is compressed, and policyfs does not read that")
 
 
@@ -248,7 +248,7 @@ _STBL: Final = rules(
 )
 
 
-def _stbl(walk: Walk, box: Box) -> None:
+def _stbl(walk: BoxWalk, box: Box) -> None:
     """Clean ``stbl``. The number of samples is in its table of sizes."""
     dependencies = {b"sdtp": sample_flags(box, (b"stsz", b"stz2"), 8)}
     container({**_STBL, **dependencies})(walk, box)

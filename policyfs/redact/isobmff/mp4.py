@@ -22,7 +22,7 @@ from policyfs.redact.core.cleaners import Budget, Found, Inner, Note, NotThisKin
 from policyfs.redact.core.filler import names_a_muxer, range_says_nothing
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, PatchedSource, in_order, is_blank
 from policyfs.redact.isobmff.box_edits import Block, TextRoom, name_of
-from policyfs.redact.isobmff.box_rules import Walk, clean_children, container, fixed_size, rules, searched
+from policyfs.redact.isobmff.box_rules import BoxWalk, clean_children, container, fixed_size, rules, searched
 from policyfs.redact.isobmff.boxes import FREE, HEADER_BYTES, Box, Boxes, kept_brands, read_boxes
 from policyfs.redact.isobmff.moof import Fragments
 from policyfs.redact.isobmff.moov import MAX_MOVIE_BYTES, clean_movie
@@ -290,7 +290,7 @@ class _Locator:
         return False
 
 
-def _sidx(walk: Walk, box: Box) -> None:
+def _sidx(walk: BoxWalk, box: Box) -> None:
     """Clean ``sidx``, a segment index: a header of 24 or 32 bytes, then references of 12 bytes each."""
     block, body = walk.block, box.body
     head = 32 if block.data[body : body + 1] == b"\1" else 24
@@ -298,7 +298,7 @@ def _sidx(walk: Walk, box: Box) -> None:
         walk.trim(box, body + head + 12 * block.number(body + head - 2, 2))
 
 
-def _tfra(walk: Walk, box: Box) -> None:
+def _tfra(walk: BoxWalk, box: Box) -> None:
     block, body = walk.block, box.body
     if not walk.holds(box, 16):
         return

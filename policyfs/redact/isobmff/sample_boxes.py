@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from policyfs.redact.isobmff.box_edits import Block
-from policyfs.redact.isobmff.box_rules import Rule, Walk, fixed_size, rules, searched
+from policyfs.redact.isobmff.box_rules import BoxWalk, Rule, fixed_size, rules, searched
 from policyfs.redact.isobmff.boxes import Box
 
 TEXT: Final = re.compile(rb"[ -~]{6}")
@@ -34,7 +34,7 @@ def sample_flags(parent: Box, kinds: Collection[bytes], at: int) -> Rule:
     The boxes of *kinds* in *parent* have the number of samples, at offset *at* of their bodies.
     """
 
-    def rule(walk: Walk, box: Box) -> None:
+    def rule(walk: BoxWalk, box: Box) -> None:
         block = walk.block
         count = sum(
             block.number(child.body + at)
@@ -56,7 +56,7 @@ def _is_known(block: Block, box: Box) -> bool:
     return block.data[box.body + 4 : box.body + 8] in _GROUPS and box.end >= box.body + 12
 
 
-def _groups(walk: Walk, box: Box) -> None:
+def _groups(walk: BoxWalk, box: Box) -> None:
     """Clean ``sbgp``: for each run of samples, their number and the number of their group."""
     block = walk.block
     at = box.body + (12 if block.data[box.body : box.body + 1] == b"\1" else 8)
@@ -66,14 +66,14 @@ def _groups(walk: Walk, box: Box) -> None:
         walk.trim(box, at + 4 + 8 * block.number(at))
 
 
-def _packed_groups(walk: Walk, box: Box) -> None:
+def _packed_groups(walk: BoxWalk, box: Box) -> None:
     """Clean ``csgp``, which has the data of ``sbgp`` in fewer bits."""
     block = walk.block
     if not _is_known(block, box) or TEXT.search(block.data, box.body + 8, box.end) is not None:
         block.free(box, walk.where)
 
 
-def _descriptions(walk: Walk, box: Box) -> None:
+def _descriptions(walk: BoxWalk, box: Box) -> None:
     block = walk.block
     end = _end_of_descriptions(block, box) if _is_known(block, box) else None
     if end is None:
@@ -106,7 +106,7 @@ def _end_of_descriptions(block: Block, box: Box) -> int | None:
     return at if at <= box.end else None
 
 
-def _padding_bits(walk: Walk, box: Box) -> None:
+def _padding_bits(walk: BoxWalk, box: Box) -> None:
     """Clean ``padb``: half a byte for each sample. Further bytes become zeros."""
     block, body = walk.block, box.body
     if walk.holds(box, 8):

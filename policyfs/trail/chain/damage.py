@@ -29,7 +29,7 @@ _NO_LIMIT: Final = 1 << 62
 refuses to print such a number, so the search ignores it."""
 
 
-class Finding(NamedTuple):
+class Damage(NamedTuple):
     """One damage in a segment. line: the position of the line, from 1. kind: one of KINDS. what: a sentence.
     before: the number of the last unchanged line before it."""
 
@@ -52,7 +52,7 @@ class Diagnosis(NamedTuple):
     """The result of the search. seq, head: number and digest that the first line of the next segment must
     continue."""
 
-    findings: list[Finding]
+    findings: list[Damage]
     seq: int
     head: str
 
@@ -110,7 +110,7 @@ class _Diagnosis:
         self._digests_sealed = digests_sealed
         self._complete = complete
         self._last_seq = last_seq
-        self._findings: list[Finding] = []
+        self._findings: list[Damage] = []
         self._at: dict[int, list[int]] = {}
         for index, line in enumerate(lines):
             if line.seq is not None:
@@ -147,7 +147,7 @@ class _Diagnosis:
         self._unsure = False
 
     def _find(self, index: int, kind: str, what: str, before: int | None = None) -> None:
-        self._findings.append(Finding(index + 1, kind, what, self._seq if before is None else before))
+        self._findings.append(Damage(index + 1, kind, what, self._seq if before is None else before))
 
     def _explain(self, index: int) -> int:
         """Add a finding why a line does not continue the chain. Return the index at which to go on."""

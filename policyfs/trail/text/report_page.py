@@ -29,7 +29,7 @@ _HEIGHT: Final = 220
 _DECISIONS: Final = ("allow", "would_deny", "deny")
 
 
-class Facts(NamedTuple):
+class PageData(NamedTuple):
     """The contents of the HTML report. checked: the output of `audit verify`, empty if it did not run.
     is_whole: False if it found damage. changes: time and sentence for each change of a policy or mount.
     period: of the query, in ns since 1970 (None: no limit)."""
@@ -47,7 +47,7 @@ class Facts(NamedTuple):
     period: tuple[int | None, int | None] = (None, None)
 
 
-def page(facts: Facts) -> str:
+def page(facts: PageData) -> str:
     """Return the report as HTML."""
     sections = (
         ("Access over time", _chart(facts)),
@@ -61,7 +61,7 @@ def page(facts: Facts) -> str:
     return document("access report", "Access report", _head(facts), _numbers(facts), sections)
 
 
-def _head(facts: Facts) -> str:
+def _head(facts: PageData) -> str:
     summary, zone = facts.summary, facts.zone
     period = "no events"
     if summary.first_ns is not None and summary.last_ns is not None:
@@ -71,7 +71,7 @@ def _head(facts: Facts) -> str:
     return f"{period}{query} · trail {text_of(facts.trail)} · made {text_of(facts.made)}"
 
 
-def _numbers(facts: Facts) -> str:
+def _numbers(facts: PageData) -> str:
     summary = facts.summary
     decisions = summary.by_decision
     whole = "whole" if facts.is_whole else "not whole"
@@ -86,11 +86,11 @@ def _numbers(facts: Facts) -> str:
     return number_boxes(pairs)
 
 
-def _look_of_trail(facts: Facts) -> str:
+def _look_of_trail(facts: PageData) -> str:
     return "" if not facts.checked else "good" if facts.is_whole else "bad"
 
 
-def _chart(facts: Facts) -> str:
+def _chart(facts: PageData) -> str:
     """Return a chart of the events over time by decision, and a table of the numbers. The bars fill the
     period of the query, else that of the events."""
     fine = facts.overview.by_minute
@@ -146,7 +146,7 @@ def _chart(facts: Facts) -> str:
     )
 
 
-def _denials(facts: Facts) -> str:
+def _denials(facts: PageData) -> str:
     found = sorted(facts.summary.refusals.values(), key=lambda one: -one.count)
     if not found:
         return "<p>Nothing was denied.</p>"
@@ -174,7 +174,7 @@ _CAUSES: Final = {
 }
 
 
-def _heat(facts: Facts) -> str:
+def _heat(facts: PageData) -> str:
     heat, denied = facts.overview.heat, facts.overview.heat_denied
     apps: Counter[str] = Counter()
     places: Counter[bytes] = Counter()
@@ -206,7 +206,7 @@ def _heat(facts: Facts) -> str:
     )
 
 
-def _redactions(facts: Facts) -> str:
+def _redactions(facts: PageData) -> str:
     found = facts.overview.redactions
     if not found:
         return "<p>No app read a file from which something was removed.</p>"
@@ -221,7 +221,7 @@ def _redactions(facts: Facts) -> str:
     return table("redactions", "Opens of files in which bytes were hidden", heads, rows, "3 4")
 
 
-def _integrity(facts: Facts) -> str:
+def _integrity(facts: PageData) -> str:
     summary = facts.summary
     lines = [text_of(line) for line in facts.checked] or ["Not checked. Run: policyfs audit verify"]
     gaps = ""
@@ -234,14 +234,14 @@ def _integrity(facts: Facts) -> str:
     return f'<pre class="{_look_of_trail(facts)}">{chr(10).join(lines)}</pre>{gaps}'
 
 
-def _changes(facts: Facts) -> str:
+def _changes(facts: PageData) -> str:
     if not facts.changes:
         return "<p>No policy was changed, no mount began or ended, and no process was killed.</p>"
     rows = [(text_of(time), text_of(sentence)) for time, sentence in facts.changes[-_REFUSALS:]]
     return table("changes", "Changes of policies and mounts, and killed processes", ("Time", "What"), rows)
 
 
-def _accesses(facts: Facts) -> str:
+def _accesses(facts: PageData) -> str:
     found, last = facts.overview.accesses, facts.overview.last_ns
     ranked = sorted(found.items(), key=lambda one: (one[0].decision != "deny", -one[1]))
     rows = [
