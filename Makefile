@@ -228,7 +228,8 @@ docs:
 	@PYTHONPATH=. $(PY) -m policyfs.cli.main policy schema > policies/policyfs.schema.json
 	@PYTHONPATH=. $(PY) -m policyfs.cli.main audit export --schema > policies/policyfs-trail.schema.json
 	@POLICYFS_UPDATE_GOLDEN=1 $(PY) -m pytest -q -k 'table or page' tests/unit/test_redact_registry.py \
-	    tests/unit/test_cli_setup_programs.py tests/unit/test_docs_audit.py >/dev/null || true
+	    tests/unit/test_cli_setup_programs.py tests/unit/test_docs_audit.py \
+	    tests/unit/test_store_trial.py >/dev/null || true
 
 man:
 	@PYTHONPATH=. $(PY) packaging/man/generate.py

@@ -59,14 +59,16 @@ from policyfs.linux.code_digest import code_digest
 from policyfs.linux.confinement.namespaces import is_first_user_namespace
 from policyfs.linux.memory import group_limit
 from policyfs.linux.scheduling import SERVING_NICE, set_turns, weigh_own_session
+from policyfs.linux.statx import ignore_birth_times
 from policyfs.linux.threads import ParkedThread
 from policyfs.policy.decide import Engine
 from policyfs.store import quarantine as refused
-from policyfs.store.facts import StoreFacts, probe
+from policyfs.store.facts import StoreFacts
 from policyfs.store.locking.leases import LeaseKeeper
 from policyfs.store.owner import Owners
 from policyfs.store.pool import Pool
 from policyfs.store.tree import Tree
+from policyfs.store.trial import probe
 from policyfs.store.watch import Watch
 
 _READY_S: Final = 20.0
@@ -239,8 +241,10 @@ class Daemon:
             self._undo.callback(self._pool.close)
         if self._pool is not None or facts.delegates:
             self._keeper.release_early()
+        tree.limit_to(facts)
+        if facts.tried and not facts.birth_times:
+            ignore_birth_times()
         if facts.checks_callers:
-            tree.makes_by_root()
             libc.keep_user()
         if facts.squashes_root:
             self._log.warning(

@@ -249,7 +249,8 @@ class FileSystem:
         self.bridge_handles, self.copies.on_shortage = bridged, bridged.spare_copies
         self.raw_directories = RawDirectories(
             fs, views, self.timeouts, passthrough, bridged,
-            changes=facts.trusted_xattr and not facts.checks_callers
+            # The bridge makes files without a name, and knows no other way.
+            changes=facts.trusted_xattr and facts.unnamed and facts.noreplace and not facts.checks_callers
             and self._settings.announced_to is None and not self._settings.read_only,
             xattrs=self._settings.xattrs,
         )  # fmt: skip

@@ -23,6 +23,8 @@ AT_STATX_DONT_SYNC: Final = 0x4000
 _FORCE_SYNC: Final = 0x2000  # AT_STATX_FORCE_SYNC
 _WANTED: Final = 0x0FFF  # STATX_BASIC_STATS | STATX_BTIME
 _STATX_BTIME: Final = 0x0800
+_KEPT: Final = [_STATX_BTIME]
+"""The bits that count of what statx(2) tells: see ignore_birth_times()."""
 _BUFFER: Final = ctypes.c_char * 256
 _ATTRIBUTES: Final = struct.Struct("=8xQ")
 _APPEND: Final = 0x20  # STATX_ATTR_APPEND
@@ -65,6 +67,11 @@ class Stat(NamedTuple):
     def same_inode(self, other: Stat) -> bool:
         """Return True if both are of one inode, not of a later one with the same number (btime_ns)."""
         return (self.dev, self.ino, self.btime_ns) == (other.dev, other.ino, other.btime_ns)
+
+
+def ignore_birth_times() -> None:
+    """Let this process take every inode for one without a birth time: a store changes them."""
+    _KEPT[0] = 0
 
 
 def statx(dirfd: int, name: bytes) -> Stat:
@@ -130,5 +137,5 @@ def _statx(dirfd: int, name: bytes, flags: int, *, wanted: int = _WANTED) -> Sta
     return Stat(
         ino, os.makedev(major, minor), mode, nlink, uid, gid, size, blocks, blksize,
         a_s * 1_000_000_000 + a_ns, m_s * 1_000_000_000 + m_ns, c_s * 1_000_000_000 + c_ns,
-        b_s * 1_000_000_000 + b_ns if mask & _STATX_BTIME else 0, os.makedev(r_major, r_minor),
+        b_s * 1_000_000_000 + b_ns if mask & _KEPT[0] else 0, os.makedev(r_major, r_minor),
     )  # fmt: skip

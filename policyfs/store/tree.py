@@ -21,7 +21,7 @@ from policyfs.domain import FileType
 from policyfs.linux import libc
 from policyfs.linux.libc import TIME_NOW, Identity, Umask, check_name, join_names, proc_fd
 from policyfs.linux.statx import Stat, fstatx, statx
-from policyfs.store.names.aside_names import knows_no_flags
+from policyfs.store.facts import StoreFacts
 from policyfs.store.names.directory_records import DirectoryRecords
 
 __all__ = ["ACLS", "TIME_NOW", "Tree"]
@@ -46,18 +46,25 @@ machine to the pool."""
 class Tree:
     """The tree of one store. Owns *root_fd*, an O_PATH descriptor of the root directory, until close().
 
-    making_fd: the root by which unnamed files for copies are made; another if *root_fd* is read-only."""
+    making_fd: the root by which unnamed files for copies are made; another if *root_fd* is read-only. The
+    features of trial.py count as proved until limit_to() says otherwise: unnamed, noreplace, exchange,
+    hard_links, user_xattr."""
 
-    __slots__ = ("_by_root", "making_fd", "root_fd")
+    __slots__ = (
+        "_by_root", "exchange", "hard_links", "making_fd", "noreplace", "root_fd", "unnamed", "user_xattr",
+    )  # fmt: skip
 
     def __init__(self, root_fd: int) -> None:
         self.root_fd = self.making_fd = root_fd
         self._by_root = False
+        self.unnamed = self.noreplace = self.exchange = self.hard_links = self.user_xattr = True
 
-    def makes_by_root(self) -> None:
-        """Let root make new objects and give them to the caller, because the store would refuse the caller
-        (StoreFacts.checks_callers)."""
-        self._by_root = True
+    def limit_to(self, facts: StoreFacts) -> None:
+        """Use only what a trial has shown of the store. If the store would refuse the caller
+        (StoreFacts.checks_callers), root makes new objects and gives them to the caller."""
+        self._by_root = facts.checks_callers
+        self.unnamed, self.noreplace, self.exchange = facts.unnamed, facts.noreplace, facts.exchange
+        self.hard_links, self.user_xattr = facts.hard_links, facts.user_xattr
 
     @classmethod
     def open(cls, path: str | bytes) -> Self:
@@ -244,7 +251,9 @@ class Tree:
         self, dirfd: int, mode: int, umask: int, uid: int, gid: int, *, suid: bool = False
     ) -> int:
         """Create a regular file without a name, like create_file(), and open it O_RDWR. link() gives the file
-        a name. EOPNOTSUPP if the file system has no unnamed files."""
+        a name. EOPNOTSUPP if the store has no unnamed files, or loses them."""
+        if not self.unnamed:
+            raise OSError(errno.EOPNOTSUPP, "the store has no unnamed files")
         flags = (os.O_TMPFILE | os.O_RDWR | _SAFE) & ~os.O_NOFOLLOW
         mode &= 0o7777 if suid else 0o1777
         if not self._by_root:
@@ -274,7 +283,7 @@ class Tree:
     def _make(
         self, make: Callable[[], None], dirfd: int, name: bytes, uid: int, gid: int, umask: int
     ) -> None:
-        """Let the caller make an object, no regular file; or root, who then gives it (makes_by_root)."""
+        """Let the caller make an object, no regular file; or root, who then gives it (checks_callers)."""
         if not self._by_root:
             with Identity(uid, gid, umask):
                 return make()
@@ -330,9 +339,10 @@ class Tree:
         os.rmdir(check_name(name), dir_fd=dirfd)
 
     def rename2(self, old_dir: int, old: bytes, new_dir: int, new: bytes, flags: int = 0) -> None:
-        """Call renameat2(2). flags: 0, RENAME_NOREPLACE or RENAME_EXCHANGE; EINVAL for other flags.
-        (RENAME_WHITEOUT would create a device node.)"""
-        if flags not in (0, libc.RENAME_NOREPLACE, libc.RENAME_EXCHANGE):
+        """Call renameat2(2). flags: 0, RENAME_NOREPLACE or RENAME_EXCHANGE; EINVAL for other flags, and for
+        one that the store does not keep. (RENAME_WHITEOUT would create a device node.)"""
+        known = {0: True, libc.RENAME_NOREPLACE: self.noreplace, libc.RENAME_EXCHANGE: self.exchange}
+        if not known.get(flags):
             raise OSError(errno.EINVAL, f"renames with the flags {flags:#x} are not supported", old)
         libc.rename2(old_dir, check_name(old), new_dir, check_name(new), flags)
 
@@ -342,11 +352,8 @@ class Tree:
         NFS does not know RENAME_NOREPLACE, and this kernel may not know for a minute that another machine has
         made the name. So an empty file takes the name first. (A directory replaces an empty one at most.)
         """
-        try:
+        if self.noreplace:
             return self.rename2(old_dir, old, new_dir, new, libc.RENAME_NOREPLACE)
-        except OSError as error:
-            if not knows_no_flags(error):
-                raise
         if libc.is_fuse(new_dir) or self.is_dir(old_dir, old):
             return self.rename2(old_dir, old, new_dir, new)
         taken = os.open(check_name(new), os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE, 0, dir_fd=new_dir)
@@ -454,6 +461,8 @@ class Tree:
 
     def setxattr(self, fd: int, name: bytes, value: bytes, flags: int = 0) -> None:
         """Set a ``user.`` xattr. flags: 0, os.XATTR_CREATE or os.XATTR_REPLACE."""
+        if not self.user_xattr:
+            raise OSError(errno.EOPNOTSUPP, "the store keeps no user xattrs", name)
         with libc.NoReserve():
             os.setxattr(proc_fd(fd), _user_xattr(name), value, flags)
 

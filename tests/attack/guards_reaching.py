@@ -83,7 +83,7 @@ def _finding(call: Callable[..., Any]) -> Callable[..., Any]:
 def folding() -> None:
     """No guard less, but another store: one directory finds names whatever their case, and its flag says so.
     (Kernels without CONFIG_UNICODE have no such file system to mount.)"""
-    put(facts_module, "_casefold_flag", _folds)
+    put(facts_module, "casefold_flag", _folds)
     for name in ("stat", "open_dir", "open_path", "open_file", "unlink"):
         put(Tree, name, _finding(getattr(Tree, name)))
 

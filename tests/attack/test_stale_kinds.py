@@ -215,7 +215,7 @@ def test_a_writer_that_came_and_went_without_a_trace(guard, got, store_on, mount
 
     Attack F2.5: Write and close on a store whose times do not show the write (tmpfs), so that the daemon
     uses an old kind or an old plan
-    Guard: policyfs/store/facts.py::probe
+    Guard: policyfs/store/trial.py::probe
     Also: tests/attack/test_remembered.py::test_a_writer_that_has_gone_without_a_trace
     Without: ::test_a_writer_that_came_and_went_without_a_trace,
     tests/attack/test_remembered.py::test_a_writer_that_has_gone_without_a_trace

@@ -12,7 +12,7 @@ import pytest
 
 from policyfs.cli.machine import store_checks
 from policyfs.cli.machine.findings import State
-from policyfs.store.facts import probe
+from policyfs.store.trial import probe
 
 
 @pytest.mark.parametrize(

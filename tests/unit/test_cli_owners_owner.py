@@ -22,9 +22,10 @@ from policyfs.cli.owners import owner
 from policyfs.daemon.control import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, EXIT_USAGE
 from policyfs.linux.statx import Stat
-from policyfs.store.facts import StoreFacts, probe
+from policyfs.store.facts import StoreFacts
 from policyfs.store.owner import Owners
 from policyfs.store.tree import Tree
+from policyfs.store.trial import probe
 from tests.support.mount.trail import read_all
 
 ATTRIBUTE = "trusted.policyfs.owner"

@@ -29,7 +29,8 @@ from policyfs.journal.files.retention import Retention
 from policyfs.journal.writing.journal import Journal
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.text.parse import SourceText, parse_policy
-from policyfs.store.facts import StoreFacts, probe
+from policyfs.store.facts import StoreFacts
+from policyfs.store.trial import probe
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
 from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, PHOTO, REDACTED, TYPES, errno_of

@@ -38,14 +38,16 @@ def without_unnamed_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tree, "create_unnamed", fails)
 
 
-@pytest.mark.parametrize("names", ["link", "create_file"])
+@pytest.mark.parametrize("names", ["link", "rename2", "create_file"])
 def test_mknod_makes_nobody_the_owner_of_a_file_that_is_moved_there(
     store: Path, monkeypatch: pytest.MonkeyPatch, names: str
 ) -> None:
     """Another file comes to the name in the moment in which it is made."""
     (store / "other.jpg").write_bytes(PHOTO)
-    if names == "create_file":
+    if names != "link":
         without_unnamed_files(monkeypatch)
+    if names == "create_file":
+        monkeypatch.setattr(NewNames, "make", lambda *_: NOT_MADE)
     make_name = getattr(Tree, names)
 
     def named(*request: Any, **options: Any) -> int:
@@ -341,6 +343,7 @@ def test_a_file_that_takes_the_name_of_a_new_one_is_not_removed_with_it(
         with parts(store, engine_of(OPEN.replace("}\n", ", audit: required}\n"))) as made:
             if fails == "owner":
                 without_unnamed_files(monkeypatch)
+                monkeypatch.setattr(NewNames, "make", lambda *_: NOT_MADE)
                 monkeypatch.setattr(type(made.owners), "set", no_room)
             made.sink.broken = fails == "record"
             before_names_are_locked(monkeypatch, lambda: replace(store / "new", PHOTO))

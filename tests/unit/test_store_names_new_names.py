@@ -83,15 +83,10 @@ def test_without_an_owner_nothing_is_made(scene: Scene) -> None:
     assert scene.names == []
 
 
-def test_a_store_that_knows_no_flags_is_asked_only_once(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fails(*_: object) -> None:
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-
-    monkeypatch.setattr(Tree, "rename2", fails)
-    assert [scene.make(), scene.make()] == [NOT_MADE, NOT_MADE]
-    assert (scene.names, len(scene.owned)) == ([], 1)
+def test_a_store_that_keeps_no_flags_is_not_asked(scene: Scene) -> None:
+    scene.tree.noreplace = False
+    assert scene.make() == NOT_MADE
+    assert (scene.names, len(scene.owned)) == ([], 0)
 
 
 def test_a_store_that_keeps_such_names_for_itself_gets_no_object(scene: Scene) -> None:

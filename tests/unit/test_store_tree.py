@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from policyfs.domain import FileType
 from policyfs.linux.libc import RENAME_EXCHANGE, RENAME_NOREPLACE, Identity
 from policyfs.linux.statx import fstatx, statx
 from policyfs.store.tree import Tree
+from policyfs.store.trial import probe
 from tests.support.machine.images import STORE_KINDS, file_system
 from tests.support.machine.processes import call_as
 
@@ -326,7 +328,7 @@ class TestCreateByRoot(TestCreate):
 
     @pytest.fixture
     def tree(self, tree: Tree) -> Tree:
-        tree.makes_by_root()
+        tree.limit_to(replace(probe(tree.root_fd), checks_callers=True))
         return tree
 
     def test_what_cannot_be_given_to_the_caller_is_not_made(self, tree, here, monkeypatch):

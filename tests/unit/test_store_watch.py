@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policyfs.linux.libc import handle_and_mount, open_handle
-from policyfs.store.facts import probe
 from policyfs.store.tree import Tree
+from policyfs.store.trial import probe
 from policyfs.store.watch import Change, Watch, WatchEvent, inode_hint, parse_events
 from tests.support.machine.counts import first
 from tests.support.machine.images import STORE_KINDS, file_system

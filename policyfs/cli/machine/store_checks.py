@@ -13,10 +13,11 @@ from typing import Final
 from policyfs.cli.common.on_record import existing
 from policyfs.cli.machine.findings import Finding, State
 from policyfs.linux.mountinfo import fuse_mounts_below
-from policyfs.store.facts import StoreFacts, probe
+from policyfs.store.facts import StoreFacts
 from policyfs.store.names.aside_names import is_aside
 from policyfs.store.pool import Pool
 from policyfs.store.store_record import MARKER
+from policyfs.store.trial import ROWS, probe
 
 _NAMED: Final = 20
 """The maximum number of files with a name policyfs-aside-... that findings name."""
@@ -104,6 +105,21 @@ def check_store(facts: StoreFacts, store: str) -> Iterator[Finding]:
     )  # fmt: skip
     for name, fine, good, state, missing, todo in rows:
         yield Finding(name, State.OK, good) if fine else Finding(name, state, missing, todo)
+    yield from _tried_features(facts, {row[0] for row in rows})
+
+
+def _tried_features(facts: StoreFacts, told: set[str]) -> Iterator[Finding]:
+    """Find what the trial has shown of the features that are not *told* yet."""
+    if not facts.tried:
+        what = "not tried, and so not used: the store is full, read-only or closed to new names"
+        yield Finding("trial", State.SLOW, what, "make room in the store, then mount it again")
+        return
+    for row in ROWS:
+        if row.name not in told and getattr(facts, row.field):
+            yield Finding(row.name, State.OK, f"for {row.used}")
+        elif row.name not in told:
+            state = State.SLOW if facts.keeps else State.BAD
+            yield Finding(row.name, state, f"not kept by the store: {row.without}", "use another store")
 
 
 def _new_files(facts: StoreFacts) -> Finding:

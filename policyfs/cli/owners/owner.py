@@ -22,9 +22,9 @@ from policyfs.domain import OWNER_NONE, FileType
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.linux.leases import writers_seen
 from policyfs.linux.statx import Stat
-from policyfs.store.facts import probe
 from policyfs.store.owner import Owners
 from policyfs.store.tree import Tree
+from policyfs.store.trial import probe
 from policyfs.trail.lines.table import shown, shown_path
 
 _DATABASE: Final = "owners.sqlite"

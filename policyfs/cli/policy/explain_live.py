@@ -24,9 +24,10 @@ from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.exceptions import with_exceptions
 from policyfs.policy.text.parse import SourceText, parse_policy
 from policyfs.redact.core.values import Outcome, Plan
-from policyfs.store.facts import leases_mean, probe
+from policyfs.store.facts import leases_mean
 from policyfs.store.owner import Owners
 from policyfs.store.tree import Tree
+from policyfs.store.trial import probe
 
 if TYPE_CHECKING:
     from policyfs.content.sniffer import Sniffer

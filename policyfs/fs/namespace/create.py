@@ -200,6 +200,9 @@ class Creator(FsPart):
                     os.close(fd)
                     raise
                 return self._by_name(fd, dirfd, name, stat)
+            made = self._made_aside(parent, name, mode, caller, app, suid=suid)
+            if made is not None:
+                return made
         self._begin(parent, name, caller)
         return _New(self._tree.create_file(dirfd, name, mode, *who, suid=suid), owned=False)
 
@@ -221,6 +224,33 @@ class Creator(FsPart):
             os.close(fd)
             raise
         return fd, stat
+
+    def _made_aside(
+        self, parent: Node, name: bytes, mode: int, caller: Caller, app: str, *, suid: bool
+    ) -> _New | None:
+        """Make a file for *app* under a temporary name, then give it its owner and its name. Return None as
+        NewNames.make()."""
+        dirfd, opened = self._resolver.dirfd(parent), -1
+
+        def make(at: bytes) -> None:
+            nonlocal opened
+            who = caller.umask, caller.uid, caller.gid
+            opened = self._tree.create_file(dirfd, at, mode, *who, suid=suid)
+
+        def own(fd: int) -> None:
+            self._gate.facts.owners.set(fd, self._tree.fstat(fd), app)
+            self._begin(parent, name, caller, fd)
+
+        named = NOT_MADE
+        try:
+            named = self._new_names.make(dirfd, name, make, own)
+        finally:
+            if named == NOT_MADE and opened >= 0:
+                os.close(opened)
+        if named == NOT_MADE:
+            return None
+        os.close(named)
+        return _New(opened, owned=True)
 
     def _by_name(self, fd: int, dirfd: int, name: bytes, made: Stat) -> _New:
         """Open a new file (*made*) again by its name, and close *fd*: Tree.find needs a descriptor that was

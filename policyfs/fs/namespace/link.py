@@ -108,6 +108,8 @@ class Linker(FsPart):
                     self._tree.check_free(dirfd, name)  # later the name would tell that the link was made
                 side = Side(parent.nodeid, name, node.ino, node.btime_ns)
                 self._intents.begin(Intent(caller.unique, ChangeKind.NAME, side))
+                if not self._tree.hard_links:
+                    raise OSError(errno.EPERM, "the store keeps no hard links")  # as natively on vfat
                 with self._open_files.bytes_stay(node.ino, answered=False):
                     self._tree.link(fd, dirfd, name)
             stat = self._tree.fstat(fd)

@@ -216,7 +216,7 @@ class Renamer(FsPart):
         self, old: tuple[Node, bytes, Stat], new: tuple[Node, bytes, Stat | None], flags: int, *, unique: int
     ) -> None:
         """Rename the files of the decision, whose names are locked. No rename replaces a file that was made
-        since the decision, except in a FUSE store that does not know the flags of renameat2(2)."""
+        since the decision, except in a FUSE store without RENAME_NOREPLACE."""
         names = self._resolver.dirfd(old[0]), old[1], self._resolver.dirfd(new[0]), new[1]
         kind = ChangeKind.EXCHANGE if flags == _EXCHANGE else ChangeKind.MOVE
         self._intents.begin(Intent(unique, kind, self._end_of(*old), self._end_of(*new)))

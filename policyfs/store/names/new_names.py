@@ -1,8 +1,9 @@
-"""Functions that make a directory, a symlink or a special file, and give it its owner before its name.
+"""Functions that make an object under a temporary name, and give it its owner before its own name.
 
-A regular file can be made without a name (Tree.create_unnamed), but these objects cannot. So each first gets
-a temporary name, which no app gets (aside_names.py). Otherwise an app of another mount could use the object
-before it has an owner. Or another object could take the name, and would then get the owner of the new object.
+A regular file can be made without a name (Tree.create_unnamed) on many stores. Other objects, and files on
+other stores, cannot. So each first gets a temporary name, which no app gets (aside_names.py). Otherwise an
+app of another mount could use the object before it has an owner. Or another object could take the name, and
+would then get the owner of the new object.
 
 If a daemon is killed between these steps, the next daemon of the store removes the object (new_records.py).
 (The app got no answer to its request.)
@@ -23,7 +24,7 @@ from typing import Final
 from policyfs.domain import FileType
 from policyfs.linux.libc import RENAME_NOREPLACE
 from policyfs.linux.statx import is_append_only
-from policyfs.store.names.aside_names import aside, knows_no_flags
+from policyfs.store.names.aside_names import aside
 from policyfs.store.names.new_records import NewRecords
 from policyfs.store.tree import Tree
 
@@ -34,23 +35,22 @@ class NewNames:
     """A helper that makes objects under temporary names in one store. records: keeps the record of the
     present temporary name; None: nothing is recorded."""
 
-    __slots__ = ("_knows_flags", "_records", "_tree")
+    __slots__ = ("_records", "_tree")
 
     def __init__(self, tree: Tree, records: NewRecords | None) -> None:
         self._tree = tree
         self._records = records
-        self._knows_flags = True
 
     def make(self, dirfd: int, name: bytes, make: Callable[[bytes], None], own: Callable[[int], None]) -> int:
         """Make an object with a name in *dirfd*. Return a descriptor of the object (O_PATH), which the caller
         closes.
 
         make: makes the object under the name that it gets. own: gives the object behind a descriptor its
-        owner. Return NOT_MADE if the directory permits no temporary name, or the store does not know the
-        flags of renameat2(2). Raises OSError if nothing was made: EEXIST if an object has the name, even if
-        the store also has no room (as natively).
+        owner. Return NOT_MADE if the directory permits no temporary name, or the store does not keep
+        RENAME_NOREPLACE. Raises OSError if nothing was made: EEXIST if an object has the name, even if the
+        store also has no room (as natively).
         """
-        if not self._knows_flags or is_append_only(dirfd):
+        if not self._tree.noreplace or is_append_only(dirfd):
             return NOT_MADE
         taken = aside()
         if self._records is not None:
@@ -82,21 +82,12 @@ class NewNames:
         try:
             fd = self._tree.open_path(dirfd, taken)
             own(fd)
-            is_named = self._gets_name(dirfd, taken, name)
+            self._tree.rename2(dirfd, taken, dirfd, name, RENAME_NOREPLACE)
+            is_named = True
         finally:
             if not is_named:
                 self._take_back(dirfd, taken, fd)
-        return fd if is_named else NOT_MADE
-
-    def _gets_name(self, dirfd: int, taken: bytes, name: bytes) -> bool:
-        """Give the new object its name. Return False if the store does not know the flags of renameat2(2)."""
-        try:
-            self._tree.rename2(dirfd, taken, dirfd, name, RENAME_NOREPLACE)
-        except OSError as error:
-            if not knows_no_flags(error):
-                raise
-            self._knows_flags = False
-        return self._knows_flags
+        return fd
 
     def _take_back(self, dirfd: int, taken: bytes, fd: int) -> None:
         """Remove a new object by its temporary name, if it exists. Keep its record if this fails."""

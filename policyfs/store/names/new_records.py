@@ -5,8 +5,8 @@ All daemons of the machine share one file of records, in the directory of contro
 place in this file, and keeps the place locked (an OFD lock). So if a place can be locked, the daemon that
 wrote its record has ended. Nothing is written to a disk. A daemon that cannot write records goes on without.
 
-INVARIANT: only an empty directory, or an object that is no regular file, is removed, and only by a temporary
-name. So a wrong record costs no file.
+INVARIANT: only an empty directory, an empty file or another object without bytes is removed, and only by a
+temporary name. So a wrong record costs no bytes.
 """
 
 from __future__ import annotations
@@ -78,8 +78,11 @@ class NewRecords:
                 if below:
                     dirfd = self._tree.open_below(dirfd, below.split(b"/"))
                     stack.callback(os.close, dirfd)
-                if is_aside(name) and (ftype := self._tree.stat(dirfd, name).ftype) is not FileType.REGULAR:
-                    (self._tree.rmdir if ftype is FileType.DIRECTORY else self._tree.unlink)(dirfd, name)
+                stat = self._tree.stat(dirfd, name)
+                is_kept = stat.ftype is FileType.REGULAR and stat.size
+                if is_aside(name) and not is_kept:
+                    is_directory = stat.ftype is FileType.DIRECTORY
+                    (self._tree.rmdir if is_directory else self._tree.unlink)(dirfd, name)
         except OSError as error:
             return error.errno in _OVER
         return True

@@ -33,11 +33,11 @@ from policyfs.policy.decide import Engine
 from policyfs.redact import plan as plans
 from policyfs.redact.core.frame_table import FrameTable
 from policyfs.redact.core.patches import MemorySource
-from policyfs.store.facts import probe
 from policyfs.store.locking.leases import LeaseKeeper
 from policyfs.store.owner import Owners
 from policyfs.store.quarantine import Limits, Quarantine
 from policyfs.store.tree import Tree
+from policyfs.store.trial import probe
 from policyfs.trail.lines.event import Event
 
 KINDS = (
