@@ -1,0 +1,236 @@
+"""Two machines that share a store, policyfs over each: nothing is lost, doubled or shown raw."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import random
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from policyfs.linux.libc import RENAME_EXCHANGE, RENAME_NOREPLACE, rename2
+from tests.support.machine.namespace import detach
+from tests.support.machine.processes import call_as
+from tests.support.mount.stores import Mounts
+from tests.support.mount.untrue import untrue
+from tests.support.samples import jpegs
+
+CAMERA, GALLERY = 10010, 10011
+POLICY = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+apps:
+  camera: {{uid: {CAMERA}}}
+  gallery: {{uid: {GALLERY}}}
+rules:
+  - {{id: all, allow: [all], who: {{app: any}}, paths: ["/***"]}}
+  - {{id: no-location, require: {{redact: location}}, who: {{not: {{app: camera}}}}, paths: "/**"}}
+"""
+SOAK = bool(os.environ.get("POLICYFS_SOAK"))
+CHANGES, READS = (50_000, 20_000) if SOAK else (60, 60)
+"""Changes by each machine, and reads."""
+SLOTS = 12
+_FINE = frozenset({errno.EEXIST, errno.ENOENT, errno.ESTALE, errno.EBUSY})
+"""How a change of a name can end if another machine was first."""
+
+
+class Machines(NamedTuple):
+    """stores, mounts: the store and the mount of policyfs of each machine."""
+
+    stores: list[Path]
+    mounts: list[Path]
+
+
+@contextlib.contextmanager
+def juicefs(directory: Path) -> Iterator[list[Path]]:
+    """One volume, mounted twice."""
+    meta, places = f"sqlite3://{directory}/meta.db", [directory / name for name in ("one", "two")]
+    program = shutil.which("juicefs")
+    assert program is not None
+    objects = f"{directory}/objects/"
+    subprocess.run(
+        [program, "format", "--storage", "file", "--bucket", objects, meta, "library"],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    try:
+        for place in places:
+            place.mkdir()
+            cache = f"{directory}/cache-{place.name}"
+            subprocess.run(
+                [program, "mount", "-d", "--enable-xattr", "--cache-dir", cache, meta, place],
+                check=True, capture_output=True, timeout=60,
+            )  # fmt: skip
+        yield places
+    finally:
+        for place in places:
+            subprocess.run(["umount", place], check=False, timeout=60)
+            detach(os.fspath(place))
+
+
+_JUICEFS = pytest.mark.soak, pytest.mark.skipif(shutil.which("juicefs") is None, reason="no juicefs")
+
+
+@pytest.fixture(params=["double", pytest.param("juicefs", marks=_JUICEFS)])
+def machines(arena: Path, request: pytest.FixtureRequest) -> Iterator[Machines]:
+    mounts = Mounts(arena)
+    shared = untrue(arena, "unnamed", machines=2) if request.param == "double" else juicefs(arena)
+    with shared as stores:
+        (stores[0] / "D").mkdir()
+        (stores[0] / "D").chmod(0o777)
+        try:
+            started = [Path(mounts.start(POLICY, store).mountpoint) for store in stores]
+            yield Machines(stores, started)
+        finally:
+            wrong = mounts.stop_all()
+    assert wrong == []
+
+
+def change(place: Path, seed: int, count: int) -> list[str]:
+    """Make, move, exchange and put away files with a token each. Return the tokens. (Nobody asks which one is
+    moved: for a second the kernel can take a name for the file that another machine has moved away.)"""
+    chance, made = random.Random(seed), list[str]()
+    at = os.open(place, os.O_PATH)
+
+    def slot() -> bytes:
+        return b"slot-%d" % chance.randrange(SLOTS)
+
+    for number in range(count):
+        token = f"{seed}.{number}"
+        try:
+            match chance.randrange(4):
+                case 0:
+                    (place / token).write_text(token)
+                    made.append(token)
+                    rename2(at, token.encode(), at, slot(), RENAME_NOREPLACE)
+                case 1:
+                    rename2(at, slot(), at, slot(), RENAME_NOREPLACE)
+                case 2:
+                    rename2(at, slot(), at, slot(), RENAME_EXCHANGE)
+                case _:
+                    rename2(at, slot(), at, b"away-%s" % token.encode(), RENAME_NOREPLACE)
+        except OSError as error:
+            if error.errno not in _FINE:
+                raise
+    os.close(at)
+    return made
+
+
+def contents(place: Path) -> list[str]:
+    return sorted(path.read_text() for path in place.iterdir())
+
+
+def test_what_two_machines_make_and_move_is_there_once(machines: Machines) -> None:
+    made: list[str] = []
+
+    def run(number: int) -> None:
+        made.extend(call_as(CAMERA, change, machines.mounts[number] / "D", number, CHANGES))
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    time.sleep(1.1)  # the kernel of each machine has forgotten what the other has changed
+    for store in machines.stores:
+        assert contents(store / "D") == sorted(made), store
+    for mount in machines.mounts:
+        assert call_as(CAMERA, contents, mount / "D") == sorted(made), mount
+    assert len(made) > CHANGES // 4
+
+
+def test_a_change_is_seen_a_second_later_than_without_policyfs_at_most(machines: Machines) -> None:
+    for number in range(20 if SOAK else 2):
+        name = f"D/{number}"
+        store, mount = machines.stores[1] / name, machines.mounts[1] / name
+        assert not store.exists()
+        assert not call_as(CAMERA, mount.exists), "both know it to be absent"
+        call_as(CAMERA, (machines.mounts[0] / name).write_text, "new")
+        for place, uid, most_s in ((store, 0, 5), (mount, CAMERA, 1.5)):
+            until = time.monotonic() + most_s
+            while not call_as(uid, place.exists):
+                assert time.monotonic() < until, f"{place} is not seen"
+                time.sleep(0.02)
+
+
+def variants() -> tuple[bytes, bytes]:
+    """Two photos of one length whose coordinates lie at different places."""
+    photo = jpegs.photo_with(jpegs.exif())
+    comment, at = jpegs.segment(0xFE, bytes(396)), photo.index(b"\xff\xdb")
+    return photo[:2] + comment + photo[2:], photo[:at] + comment + photo[at:]
+
+
+def leaking_reads(path: Path, count: int) -> tuple[int, int]:
+    """Read a photo so often. Return how many reads showed anything, and how many of them the place."""
+    shown = leaking = 0
+    for _ in range(count):
+        with contextlib.suppress(OSError):
+            data = path.read_bytes()
+            shown += 1
+            leaking += bool(jpegs.leaks(data))
+    return shown, leaking
+
+
+@pytest.mark.parametrize("times", ["kept", "changing"])
+def test_a_photo_that_another_machine_rewrites_is_never_shown_raw(machines: Machines, times: str) -> None:
+    photos, ended, rewritten = variants(), threading.Event(), 0
+    assert all(map(jpegs.leaks, photos))
+    assert len(photos[0]) == len(photos[1])
+    photo = machines.stores[0] / "D/photo.jpg"
+    photo.write_bytes(photos[0])
+    photo.chmod(0o666)
+
+    def rewrite() -> None:
+        nonlocal rewritten
+        fd = os.open(machines.stores[1] / "D/photo.jpg", os.O_WRONLY)
+        while not ended.wait(0.002):
+            rewritten += 1
+            os.pwrite(fd, photos[rewritten % 2], 0)
+            if times == "kept":
+                os.utime(fd, ns=(0, 0))
+        os.close(fd)
+
+    writer = threading.Thread(target=rewrite)
+    writer.start()
+    try:
+        shown, leaking = call_as(GALLERY, leaking_reads, machines.mounts[0] / "D/photo.jpg", READS)
+    finally:
+        ended.set()
+        writer.join()
+    assert leaking == 0
+    assert shown > READS // 2
+    assert rewritten > 5
+
+
+def test_a_lock_of_one_machine_excludes_the_other(machines: Machines) -> None:
+    paths = [mount / "D/file" for mount in machines.mounts]
+    call_as(CAMERA, paths[0].write_text, "content")
+    call_as(CAMERA, wait_until_seen, paths[1])
+
+    def locks(path: Path) -> bool:
+        with path.open("r+") as file, contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        return False
+
+    def held(path: Path, other: Path) -> tuple[bool, bool]:
+        with path.open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            during = locks(other)
+            fcntl.flock(file, fcntl.LOCK_UN)
+        return during, locks(other)
+
+    assert call_as(CAMERA, held, *paths) == (False, True)
+
+
+def wait_until_seen(path: Path) -> None:
+    while not path.exists():
+        time.sleep(0.05)
