@@ -229,6 +229,7 @@ def test_a_decision_by_facts_moves_and_replaces_as_rename_does(
     @on_trio
     async def run() -> None:
         with parts(store, engine_of(OWN)) as made:
+            made.tree.noreplace = flags
             _owned(made, "a.jpg", "empty")
             await made.renamer.rename(made.root, b"a.jpg", made.root, b"empty", 0, made.caller(CAMERA))
             assert os.listdir(store) == ["empty"]
