@@ -318,3 +318,18 @@ async def test_a_store_that_does_not_answer_costs_no_descriptor(tmp_path: Path, 
             assert len(os.listdir("/proc/self/fd")) == before + 1
             made.resolver.close()
             assert len(os.listdir("/proc/self/fd")) == before - 3
+
+
+@on_trio
+async def test_a_directory_that_is_opened_again_keeps_its_number(tmp_path: Path, monkeypatch) -> None:
+    """A rename asks for the directories of both names. The time of the first may end between the two."""
+    (tmp_path / "open").mkdir()
+    with parts(tmp_path, engine_of(OPEN)) as made:
+        made.resolver._watched = lambda: False
+        directory, now = await made.walk("/open", GALLERY), [1000.0]
+        monkeypatch.setattr(places_module.time, "monotonic", lambda: now[0])
+        one = made.resolver.dirfd(directory)
+        now[0] += places_module.UNWATCHED_S
+        two = made.resolver.dirfd(directory)
+        assert (one, os.get_inheritable(two)) == (two, False)
+        assert os.fstat(one).st_ino == (tmp_path / "open").stat().st_ino

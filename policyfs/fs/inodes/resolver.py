@@ -344,7 +344,10 @@ class Resolver:
             self._on_open(node, fd)
         node.reached = True
         if (old := self._fds.pop(node.nodeid, None)) is not None:
-            os.close(old.fd)
+            # INVARIANT: the number stays. The request may have it from a call before, for a second name.
+            os.dup2(fd, old.fd, inheritable=False)
+            os.close(fd)
+            fd = old.fd
         self._fds[node.nodeid] = _Kept(fd, seen_s, self._moves)
         if self._nodes.dev_in(node.ino):
             self._below[node.nodeid] = time.monotonic()
