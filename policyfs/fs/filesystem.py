@@ -96,6 +96,7 @@ from policyfs.store.memory import MemoryPlaces
 from policyfs.store.modified_files import ModifiedFiles
 from policyfs.store.names.new_names import NewNames
 from policyfs.store.names.new_records import NewRecords
+from policyfs.store.store_record import marker_file
 
 _FOLDING_SAID: Final = 1000
 """The log names at most this many directories that ignore the case of names."""
@@ -178,12 +179,20 @@ class FileSystem:
         self.kernel_cache.expiry.staying = lambda: StayingNames(timeouts, gate).stays
         held = self._undo.enter_context(contextlib.closing(HeldFiles(settings.latches + ".held")))
         names = self._undo.enter_context(contextlib.closing(Latches(settings.latches + ".names")))
-        name_lock = NameLock(names, self.kernel_locks)
+        name_lock = NameLock(names, self.kernel_locks, self._locks_in_store())
         intents = Intents(current_ledger)
         return FsContext(
             tree, nodes, handles, resolver, gate, held, name_lock, self.kernel_locks, intents,
             self._replaced_files, self._base.facts,
         )  # fmt: skip
+
+    def _locks_in_store(self) -> Latches | None:
+        """Return the locks between machines, if the store has locks and a marker."""
+        facts, settings = self._base.facts, self._settings
+        if not facts.remote or not facts.range_locks or settings.read_only:
+            return None
+        marker = marker_file(settings.store)
+        return None if marker is None else self._undo.enter_context(contextlib.closing(Latches(marker)))
 
     def _opening(self, fs: FsContext, plans: PlanFinder, keeper: LeaseKeeper | None) -> _Opening:
         settings, base, facts, cache = self._settings, self._base, self._base.facts, self.kernel_cache

@@ -197,6 +197,13 @@ def _marker(fd: int, *, marks: bool) -> str:
     return _marker(fd, marks=False)
 
 
+def marker_file(store: str) -> str | None:
+    """Return the path of a store's marker, which all machines find by the same name; None without one. (A
+    daemon locks bytes of it for the names that it changes.) Raises OSError if the store cannot be read."""
+    found = sorted(name for name in os.listdir(store) if name.startswith(MARKER))
+    return os.path.join(store, found[0]) if found else None
+
+
 def _file(store: str) -> Path:
     name = hashlib.sha256(os.fsencode(store)).hexdigest()[:16]
     return Path(os.environ.get("POLICYFS_STATE_DIR") or _DIRECTORY) / f"{name}.json"

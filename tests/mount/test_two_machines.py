@@ -38,6 +38,7 @@ rules:
 SOAK = bool(os.environ.get("POLICYFS_SOAK"))
 CHANGES, READS = (50_000, 20_000) if SOAK else (60, 60)
 """Changes by each machine, and reads."""
+DEADLINE_S = 7200 if SOAK else 60
 SLOTS = 12
 _FINE = frozenset({errno.EEXIST, errno.ENOENT, errno.ESTALE, errno.EBUSY})
 """How a change of a name can end if another machine was first."""
@@ -128,11 +129,13 @@ def contents(place: Path) -> list[str]:
     return sorted(path.read_text() for path in place.iterdir())
 
 
+@pytest.mark.timeout(DEADLINE_S)
 def test_what_two_machines_make_and_move_is_there_once(machines: Machines) -> None:
     made: list[str] = []
 
     def run(number: int) -> None:
-        made.extend(call_as(CAMERA, change, machines.mounts[number] / "D", number, CHANGES))
+        place = machines.mounts[number] / "D"
+        made.extend(call_as(CAMERA, change, place, number, CHANGES, deadline_s=DEADLINE_S))
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(2)]
     for thread in threads:
@@ -179,6 +182,7 @@ def leaking_reads(path: Path, count: int) -> tuple[int, int]:
     return shown, leaking
 
 
+@pytest.mark.timeout(DEADLINE_S)
 @pytest.mark.parametrize("times", ["kept", "changing"])
 def test_a_photo_that_another_machine_rewrites_is_never_shown_raw(machines: Machines, times: str) -> None:
     photos, ended, rewritten = variants(), threading.Event(), 0
@@ -201,7 +205,8 @@ def test_a_photo_that_another_machine_rewrites_is_never_shown_raw(machines: Mach
     writer = threading.Thread(target=rewrite)
     writer.start()
     try:
-        shown, leaking = call_as(GALLERY, leaking_reads, machines.mounts[0] / "D/photo.jpg", READS)
+        path = machines.mounts[0] / "D/photo.jpg"
+        shown, leaking = call_as(GALLERY, leaking_reads, path, READS, deadline_s=DEADLINE_S)
     finally:
         ended.set()
         writer.join()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ import trio.testing
 from policyfs.fs.sharing.kernel_locks import KernelLocks, LateError
 from policyfs.fs.sharing.name_lock import NameLock
 from policyfs.store.locking.latches import Latches
+from policyfs.store.store_record import marker_file
+from tests.support.mount.untrue import untrue
 
 
 class Daemons:
@@ -105,3 +108,28 @@ def test_a_request_under_a_lock_of_the_kernel_waits_a_moment_only(two: Daemons) 
             assert caught.value.errno == errno.EBUSY
 
     trio.run(main)
+
+
+@pytest.mark.mount
+def test_a_name_is_locked_between_machines_by_a_file_in_the_store(tmp_path: Path) -> None:
+    """Each machine has a file of its own for its daemons, and a device number of its own for the store."""
+    with untrue(tmp_path, machines=2) as stores, contextlib.ExitStack() as stack:
+        (stores[0] / "policyfs-aside-store-1").touch()
+        locks, limits = [], KernelLocks()
+        for number, store in enumerate(stores):
+            own, shared = Latches(str(tmp_path / f"names-{number}")), marker_file(str(store))
+            assert shared is not None
+            in_store = Latches(shared)
+            stack.callback(own.close)
+            stack.callback(in_store.close)
+            locks.append((NameLock(own, limits, in_store), os.open(store, os.O_PATH)))
+            stack.callback(os.close, locks[-1][1])
+        (here, one), (there, two) = locks
+
+        async def main() -> None:
+            async with here.on("app", (one, b"a")):
+                assert await _waits(there, (two, b"a"))
+                assert not await _waits(there, (two, b"b"))
+            assert not await _waits(there, (two, b"a"))
+
+        trio.run(main)

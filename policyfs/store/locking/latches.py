@@ -84,7 +84,8 @@ class _SharedFile:
         fd, self._fd = self._fd, -1
         self._opened(-1)
         if fd >= 0:
-            os.close(fd)
+            with contextlib.suppress(OSError):  # ENOTCONN: it was in a store whose server has ended
+                os.close(fd)
 
 
 class Latches(_SharedFile):
