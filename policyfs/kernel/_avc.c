@@ -212,12 +212,13 @@ static bool is_second_miss(uint64_t parent, const char *name)
 
 /* Answer ENOENT, as Python would for each absent name in the directory. The kernel asks again: Python answers the second
  * time if the kernel may keep the answer. */
-static bool answer_absent(struct seat *seat, int device, const struct wire_in_header *header, const char *name)
+static bool answer_absent(struct seat *seat, int device, const struct wire_in_header *header, const char *name,
+			  bool known_absent)
 {
 	bool keeps, is_loop = seat == &seats[0];
 	int directory = directories_all_seen(header->nodeid, header->uid, &keeps);
 
-	if (directory < 0 || (keeps && !is_loop) || !is_absent(directory, is_loop, name) ||
+	if (directory < 0 || (keeps && !is_loop) || !(known_absent || is_absent(directory, is_loop, name)) ||
 	    (keeps && is_second_miss(header->nodeid, name)))
 		return false;
 	atomic_fetch_add_explicit(&seat->absences, 1, memory_order_relaxed);
@@ -227,12 +228,12 @@ static bool answer_absent(struct seat *seat, int device, const struct wire_in_he
 
 /* Answer the LOOKUP of a file for which the bridge has a node of its own, or may make one. */
 static bool answer_of_tree(struct seat *seat, int device, const struct wire_in_header *header, const char *name,
-			   size_t size)
+			   size_t size, bool *absent)
 {
 	bool is_loop = seat == &seats[0];
 	uint64_t before = is_loop ? avc_own_nodes() : 0;
 	struct wire_entry_out out = {0};
-	struct node *node = tree_look_up(header->nodeid, header->uid, name, size, is_loop, &out);
+	struct node *node = tree_look_up(header->nodeid, header->uid, name, size, is_loop, &out, absent);
 
 	if (node == NULL)
 		return false;
@@ -253,6 +254,7 @@ static bool answer_lookup(struct seat *seat, int device, const struct wire_in_he
 {
 	struct wire_entry_out out = {0};
 	struct node *node;
+	bool absent = false;
 
 	for (node = avc_first_like(header->nodeid, name, size); node != NULL;
 	     node = node->next_name) {
@@ -273,7 +275,8 @@ static bool answer_lookup(struct seat *seat, int device, const struct wire_in_he
 			atomic_fetch_sub_explicit(&node->count->lookups, 1, memory_order_relaxed);
 		return true;
 	}
-	return answer_of_tree(seat, device, header, name, size) || answer_absent(seat, device, header, name);
+	return answer_of_tree(seat, device, header, name, size, &absent) ||
+	       answer_absent(seat, device, header, name, absent);
 }
 
 void avc_keep(struct node *node, const struct wire_attr *attr, uint64_t *valid_s, uint32_t *valid_ns)

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct directory {
@@ -169,11 +170,13 @@ bool directories_allow(uint64_t id, int fd, const struct avc_raw *given)
 {
 	struct directory *directory = directory_with(id, fd);
 	struct raw *raw = directory == NULL ? NULL : &directory->raws[0], *end = raw + GRANTS;
+	struct stat at;
 	char *excepted;
 
 	while (raw != NULL && raw < end && raw->bits != 0 && raw->uid != given->uid)
 		raw++;
-	if (raw == NULL || raw == end || (excepted = malloc(given->excepted_size + given->owner_size + 1)) == NULL)
+	if (raw == NULL || raw == end || fstat(directory->fd, &at) != 0 ||
+	    (excepted = malloc(given->excepted_size + given->owner_size + 1)) == NULL)
 		return false;
 	memcpy(excepted, given->excepted, given->excepted_size);
 	memcpy(excepted + given->excepted_size, given->owner, given->owner_size);
@@ -181,6 +184,7 @@ bool directories_allow(uint64_t id, int fd, const struct avc_raw *given)
 	*raw = (struct raw){
 		.uid = given->uid, .bits = given->bits, .entry_s = given->entry_s, .moves = given->moves,
 		.keeps_attributes = given->keeps_attributes, .device = given->device,
+		.directory_device = at.st_dev, .directory_ino = at.st_ino,
 		.excepted = excepted, .excepted_size = given->excepted_size, .owner_size = given->owner_size,
 	};
 	return true;

@@ -59,7 +59,7 @@ struct raw {
 	uint32_t entry_s; /* the time for which the kernel may keep a name */
 	uint32_t moves;	  /* files may be renamed from and to directories with this number; 0: nowhere */
 	bool keeps_attributes;
-	uint64_t device;
+	uint64_t device, directory_device, directory_ino;
 	char *excepted; /* names, each with a null byte, and the owner of new files; owned */
 	size_t excepted_size, owner_size;
 };
@@ -177,8 +177,8 @@ bool changes_answer_setattr(struct seat *seat, int device, const struct wire_in_
 			    const unsigned char *body, size_t size);
 
 /* Return a descriptor of an own node's file that may write, or -1 if Python must open it. empties: the caller will empty the
- * file. */
-int changes_open_writer(const struct node *node, uint32_t uid, bool empties);
+ * file. attr: gets the file's attributes. */
+int changes_open_writer(const struct node *node, uint32_t uid, bool empties, struct wire_attr *attr);
 
 /* _opens.c. Under the lock of the seat. number: the number of the seat. */
 
@@ -242,10 +242,10 @@ int tree_file(const struct node *node, int flags, struct statx *now);
 #define LINK_SIZE 32
 int tree_link(const struct node *node, char link[LINK_SIZE], struct statx *now);
 
-/* Look a name up, count the look-up, and fill the reply. make: true if a new node may be made. Return NULL if Python must
- * answer. */
+/* Look a name up, count the look-up, and fill the reply. make: true if a new node may be made. absent: set if the store has no
+ * such name. Return NULL if Python must answer, or if the name is absent. */
 struct node *tree_look_up(uint64_t parent, uint32_t uid, const char *name, size_t size, bool make,
-			  struct wire_entry_out *out);
+			  struct wire_entry_out *out, bool *absent);
 
 /* Make the own node of a new file before the file gets this name. Return NULL if there is no room, or if another node may
  * have the inode's number. The look-ups say that the request *unique* makes the file, until it has a handle. */
@@ -269,7 +269,9 @@ void tree_moved(struct node *node, uint64_t parent, char *name, size_t size);
 
 /* Take back look-ups, and remove the node if it has no more. */
 void tree_unrefer(struct node *node, uint64_t lookups);
-bool tree_open(struct node *node, int device);
+/* Open the file of a node, and register it with the kernel. attr: gets the file's attributes. Return false if Python must open
+ * it. */
+bool tree_open(struct node *node, int device, struct wire_attr *attr);
 /* Release what a node without handles needs no more. */
 static inline void tree_idle(struct node *node)
 {

@@ -42,6 +42,7 @@
 
 #define KILL_SUIDGID 1u /* FUSE_OPEN_KILL_SUIDGID, with O_TRUNC: a new file has no such bits */
 
+#define LOCKS_NS 10000000 /* far less than another daemon takes to find its file removed, and to make another */
 #define LARGE_BYTES (16u << 20) /* as store/freeing.py */
 #define OWNER "trusted.policyfs.owner" /* store/owner.py */
 #define OWNER_MAX 256
@@ -92,17 +93,30 @@ static bool set_lock(short type, off_t byte)
 	return fcntl(names_file, F_OFD_SETLK, &lock) == 0;
 }
 
+/* True if the file of the locks is still the one that other daemons find. A burst of changes asks once in LOCKS_NS. */
+static bool has_locks(void)
+{
+	static int64_t until_ns;
+	static int file = -1;
+	const int64_t now_ns = avc_clock_ns(CLOCK_MONOTONIC_COARSE);
+	struct stat locks;
+
+	if (file == names_file && now_ns < until_ns)
+		return true;
+	if (fstat(names_file, &locks) != 0 || locks.st_nlink == 0)
+		return false;
+	file = names_file;
+	until_ns = now_ns + LOCKS_NS;
+	return true;
+}
+
 /* Lock a name between daemons. Return the locked byte, for unlock_name(); -1: another daemon has it, or Python must look for
  * the file of the locks. */
-static off_t lock_name(int directory, const char *name, size_t size)
+static off_t lock_name(const struct raw *raw, const char *name, size_t size)
 {
-	struct stat locks, at;
-	off_t byte;
+	const off_t byte = (off_t)avc_name_number(raw->directory_device, raw->directory_ino, name, size);
 
-	if (fstat(names_file, &locks) != 0 || locks.st_nlink == 0 || fstat(directory, &at) != 0)
-		return -1;
-	byte = (off_t)avc_name_number(at.st_dev, at.st_ino, name, size);
-	return set_lock(F_WRLCK, byte) ? byte : -1;
+	return has_locks() && set_lock(F_WRLCK, byte) ? byte : -1;
 }
 
 static void unlock_name(off_t byte)
@@ -123,17 +137,22 @@ struct making {
 /* Make a file without a name, as the caller would without policyfs (linux/libc.py, Identity). */
 static int make_unnamed(const struct making *new)
 {
-	const mode_t mask = umask(new->in.umask & 0777);
+	static int own_umask = -1; /* the process's: Python changes it for a moment only, on this thread (linux/libc.py) */
+	const int asked = new->in.umask & 0777;
+	const bool masks = asked != own_umask;
+	const int mask = masks ? (int)umask((mode_t)asked) : asked;
 	const int gid = setfsgid(new->header->gid), uid = setfsuid(new->header->uid);
-	int file = -1;
+	const int file = openat(new->directory, ".", O_TMPFILE | O_RDWR | SAFE, new->in.mode & 01777);
+	/* setfsuid(2) reports no failure, but returns the id until now: with another one than asked for, the file goes. */
+	const bool as_caller = (uint32_t)setfsuid((uid_t)uid) == new->header->uid;
 
-	/* setfsuid(2) reports no failure: an invalid id only returns the present one. */
-	if ((uint32_t)setfsuid(-1) == new->header->uid && (uint32_t)setfsgid(-1) == new->header->gid)
-		file = openat(new->directory, ".", O_TMPFILE | O_RDWR | SAFE, new->in.mode & 01777);
-	setfsuid((uid_t)uid);
-	setfsgid((gid_t)gid);
-	umask(mask);
-	return file;
+	if (masks)
+		umask((mode_t)(own_umask = mask));
+	if ((uint32_t)setfsgid((gid_t)gid) == new->header->gid && as_caller)
+		return file;
+	if (file >= 0)
+		close(file);
+	return -1;
 }
 
 /* Write the value of the xattr that makes the app the file's owner, and return its size. */
@@ -155,7 +174,7 @@ static bool own(const struct making *new, int file, const struct statx *made)
 /* Take the name back from a new file that could not be opened: descriptors or memory are short. */
 static void take_back(const struct making *new, const struct node *node)
 {
-	off_t lock = lock_name(new->directory, new->name, node->name_size);
+	off_t lock = lock_name(new->raw, new->name, node->name_size);
 	struct statx now;
 
 	if (lock < 0)
@@ -175,7 +194,7 @@ static int name_file(const struct making *new, struct node *node, int unnamed, i
 	if (linkat(unnamed, "", new->directory, new->name, AT_EMPTY_PATH) != 0)
 		return -1;
 	file = tree_file(node, O_RDWR, &made); /* Tree.find needs a descriptor that was opened by a name */
-	if (file >= 0 && tree_open(node, device) && avc_ask_store(node, false, attr))
+	if (file >= 0 && tree_open(node, device, attr))
 		return file;
 	take_back(new, node);
 	if (file >= 0)
@@ -270,7 +289,7 @@ static bool is_written(const struct node *node)
 	return written;
 }
 
-int changes_open_writer(const struct node *node, uint32_t uid, bool empties)
+int changes_open_writer(const struct node *node, uint32_t uid, bool empties, struct wire_attr *attr)
 {
 	const struct raw *raw = directories_raw(node->parent, uid, NULL);
 	struct statx now;
@@ -279,8 +298,10 @@ int changes_open_writer(const struct node *node, uint32_t uid, bool empties)
 	/* A write locks its file, and may wait for the loop (WriteAccess.empty). */
 	if (raw != NULL && !(empties && (node->handles != 0 || is_written(node))))
 		file = tree_file(node, O_RDWR, &now);
-	if (file >= 0 && stays(raw, file, &now) && !(empties && is_large(&now)))
+	if (file >= 0 && stays(raw, file, &now) && !(empties && is_large(&now))) {
+		avc_fill(&now, false, attr);
 		return file;
+	}
 	if (file >= 0)
 		close(file);
 	return -1;
@@ -323,8 +344,7 @@ static bool remove_locked(const struct wire_in_header *header, struct node *node
 bool changes_answer_unlink(struct seat *seat, int device, const struct wire_in_header *header, const char *name,
 			   size_t size)
 {
-	int directory;
-	const struct raw *raw = directories_raw(header->nodeid, header->uid, &directory);
+	const struct raw *raw = directories_raw(header->nodeid, header->uid, NULL);
 	struct node *node = tree_named(header->nodeid, name, size);
 	struct avc_event *event = NULL;
 	struct wire_attr before;
@@ -333,7 +353,7 @@ bool changes_answer_unlink(struct seat *seat, int device, const struct wire_in_h
 
 	if (raw == NULL || node == NULL || !(raw->bits & AVC_CHANGE) || raw_excepts(raw, name, size) ||
 	    (raw->bits & AVC_CHANGES_RECORDED && (event = events_place(0, header->pid)) == NULL) ||
-	    (lock = lock_name(directory, name, size)) < 0)
+	    (lock = lock_name(raw, name, size)) < 0)
 		return false;
 	done = remove_locked(header, node, &before);
 	unlock_name(lock);
@@ -354,7 +374,7 @@ bool changes_answer_unlink(struct seat *seat, int device, const struct wire_in_h
 struct moving {
 	const struct wire_in_header *header;
 	struct wire_rename_in in;
-	const struct raw *from;
+	const struct raw *from, *to;
 	int directory, new_directory;
 	const char *old, *new;
 	size_t old_size, new_size;
@@ -391,6 +411,7 @@ static bool may_move(struct moving *move)
 	    raw_excepts(to, move->new, move->new_size) || move->in.flags & ~RENAME_NOREPLACE)
 		return false;
 	move->from = from;
+	move->to = to;
 	move->node = tree_named(header->nodeid, move->old, move->old_size);
 	move->replaced = tree_named(move->in.new_parent, move->new, move->new_size);
 	return move->node != NULL && move->node != move->replaced && (move->replaced == NULL || move->in.flags == 0) &&
@@ -439,12 +460,12 @@ static bool move_locked(const struct moving *move, struct wire_attr *replaced)
 
 static bool rename_now(const struct moving *move, struct wire_attr *replaced)
 {
-	off_t old = lock_name(move->directory, move->old, move->old_size), new;
+	off_t old = lock_name(move->from, move->old, move->old_size), new;
 	bool done;
 
 	if (old < 0)
 		return false;
-	if ((new = lock_name(move->new_directory, move->new, move->new_size)) < 0) {
+	if ((new = lock_name(move->to, move->new, move->new_size)) < 0) {
 		unlock_name(old);
 		return false;
 	}

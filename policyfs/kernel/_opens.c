@@ -251,10 +251,12 @@ bool opens_answer_open(struct seat *seat, unsigned number, int device, const str
 	memcpy(&in, body, sizeof(in));
 	is_writer = writes(in.flags);
 	if ((bits = bits_of(node, header, &in)) == 0 || (is_writer && number != 0) || (slot = free_slot(number)) == NULL ||
-	    !avc_ask_store(node, false, &slot->opened.attr) || !is_current(node, &slot->opened.attr))
+	    (node->backing_id == 0 && number != 0))
 		return false;
+	/* One statx(2): of the name, or of the file that is opened by it. */
 	first = node->backing_id == 0;
-	if (first && (number != 0 || !tree_open(node, device)))
+	if (first ? !tree_open(node, device, &slot->opened.attr) :
+		    !is_writer && (!avc_ask_store(node, false, &slot->opened.attr) || !is_current(node, &slot->opened.attr)))
 		return false;
 	out.fh = next_fh(slot, FOPEN_NOFLUSH_FLAG);
 	out.backing_id = node->backing_id;
@@ -262,7 +264,7 @@ bool opens_answer_open(struct seat *seat, unsigned number, int device, const str
 		out.open_flags |= FOPEN_NOFLUSH_FLAG;
 	slot->opened.flags = in.flags;
 	if (is_writer)
-		file = changes_open_writer(node, header->uid, in.flags & O_TRUNC);
+		file = changes_open_writer(node, header->uid, in.flags & O_TRUNC, &slot->opened.attr);
 	given = (!is_writer || file >= 0) && give(seat, number, device, header, node, bits, slot, file, &out);
 	if (!given && file >= 0)
 		close(file);

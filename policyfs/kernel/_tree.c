@@ -259,12 +259,16 @@ struct node *tree_make(const struct raw *raw, uint64_t parent, const char *name,
 /* Return the node of a name in a directory, perhaps a new one, with the file's attributes. Return NULL if Python must
  * answer. */
 static struct node *node_of(const struct raw *raw, int fd, uint64_t parent, const char *name, size_t size, bool make,
-			    struct wire_attr *attr)
+			    struct wire_attr *attr, bool *absent)
 {
 	struct statx now;
 	struct node *node;
 
-	if (!avc_statx(fd, name, &now) || !is_raw_file(&now, raw->device))
+	if (!avc_statx(fd, name, &now)) {
+		*absent = fd >= 0 && errno == ENOENT;
+		return NULL;
+	}
+	if (!is_raw_file(&now, raw->device))
 		return NULL;
 	avc_fill(&now, false, attr);
 	node = find_inode(now.stx_ino);
@@ -275,14 +279,14 @@ static struct node *node_of(const struct raw *raw, int fd, uint64_t parent, cons
 }
 
 struct node *tree_look_up(uint64_t parent, uint32_t uid, const char *name, size_t size, bool make,
-			  struct wire_entry_out *out)
+			  struct wire_entry_out *out, bool *absent)
 {
 	int fd;
 	const struct raw *raw = directories_raw(parent, uid, &fd);
 	struct node *node;
 
 	if (raw == NULL || raw_excepts(raw, name, size) ||
-	    (node = node_of(raw, fd, parent, name, size, make, &out->attr)) == NULL)
+	    (node = node_of(raw, fd, parent, name, size, make, &out->attr, absent)) == NULL)
 		return NULL;
 	out->nodeid = node->id;
 	out->entry_valid = raw->entry_s;
@@ -302,8 +306,7 @@ void tree_unrefer(struct node *node, uint64_t lookups)
 	avc_unlock_all();
 }
 
-/* Open the file of a node, and register it with the kernel. Return false if Python must open it. */
-bool tree_open(struct node *node, int device)
+bool tree_open(struct node *node, int device, struct wire_attr *attr)
 {
 	struct statx now;
 	struct backing_map map = {.fd = tree.refused ? -1 : tree_file(node, O_RDONLY, &now)};
@@ -319,6 +322,7 @@ bool tree_open(struct node *node, int device)
 	close(map.fd);
 	if (id <= 0)
 		return false;
+	avc_fill(&now, false, attr);
 	tree.device = device;
 	tree.opened++;
 	tree.passes = true;
@@ -436,10 +440,12 @@ void avc_take_nodes(enum avc_which which, uint64_t number, avc_taken_node taken,
 
 bool avc_list(uint64_t parent, uint32_t uid, const char *name, size_t size, uint64_t ino, struct wire_entry_out *out)
 {
+	bool absent;
+
 	if (tree.known[ino % KNOWN] != 0 && find_inode(ino) == NULL) /* as node_of() would say, after a statx(2) */
 		return false;
 	memset(out, 0, sizeof(*out));
-	return avc_is_open() && size <= NAME_MAX_BYTES && tree_look_up(parent, uid, name, size, true, out) != NULL;
+	return avc_is_open() && size <= NAME_MAX_BYTES && tree_look_up(parent, uid, name, size, true, out, &absent) != NULL;
 }
 
 void avc_unlist(uint64_t id)

@@ -92,13 +92,13 @@ static void spend(unsigned *answers, const unsigned char *message)
 	unsigned cost;
 
 	memcpy(&header, message, sizeof(header));
-	cost = is_change(header.opcode) ? CHANGE_COST : 1;
+	cost = header.opcode == OPCODE_BATCH_FORGET ? ANSWERS_MAX : is_change(header.opcode) ? CHANGE_COST : 1;
 	*answers -= *answers < cost ? *answers : cost;
 }
 
-/* Poll a moment for a request. Return true if there is one. While polling finds nothing, since other processes need the
- * processors, it is only tried now and then. */
-static bool poll_a_moment(struct pollfd *device)
+/* Read again and again for a moment, like read(2). While that finds nothing, since other processes need the processors, it is
+ * only tried now and then. Return false if it was not tried. */
+static bool spin(int fd, void *buffer, size_t size, ssize_t *got)
 {
 	static unsigned credit = CREDIT_MAX, skipped;
 	int64_t until;
@@ -107,28 +107,42 @@ static bool poll_a_moment(struct pollfd *device)
 		return false;
 	until = avc_clock_ns(CLOCK_MONOTONIC) + LINGER_NS;
 	do {
-		if (poll(device, 1, 0) > 0) {
+		*got = read(fd, buffer, size);
+		if (*got >= 0 || errno != EAGAIN) {
 			credit += credit < CREDIT_MAX;
 			return true;
 		}
 	} while (avc_clock_ns(CLOCK_MONOTONIC) < until);
 	credit -= credit > 0;
-	return false;
+	return true;
 }
 
-/* Wait a moment for a request of the app that got the last answer: to go through Python's loop takes as long as to
- * answer, and to wake a sleeping processor several times as long. Return true if there is one. Not while another request
- * is under way: it may need the loop. */
-static bool linger(int fd)
+/* Read a request of the app that got the last answer, if it comes within a moment, like read(2): to go through Python's loop
+ * takes as long as to answer, and to wake a sleeping processor several times as long. Not while another request is under way:
+ * it may need the loop. */
+static ssize_t read_soon(int fd, void *buffer, size_t size)
 {
 	const struct timespec moment = {.tv_nsec = LINGER_NS};
+	static unsigned vain; /* reads that were left out, since the last one found nothing */
 	struct pollfd device = {.fd = fd, .events = POLLIN};
+	ssize_t got = -1;
 
-	return lanes_waiting() == 0 && lanes_under_way() == 0 &&
-	       (poll_a_moment(&device) || ppoll(&device, 1, &moment, NULL) > 0);
+	if (lanes_waiting() != 0 || lanes_under_way() != 0)
+		return read(fd, buffer, size);
+	errno = EAGAIN;
+	if (!spin(fd, buffer, size, &got) && vain++ % TRY_EVERY == 0) {
+		got = read(fd, buffer, size);
+		vain -= got >= 0;
+	}
+	if (got >= 0 || errno != EAGAIN)
+		return got;
+	if (ppoll(&device, 1, &moment, NULL) > 0)
+		return read(fd, buffer, size);
+	errno = EAGAIN;
+	return -1;
 }
 
-/* Read the next request that is no repeat, like read(2). Answer repeats before it, at most *answers: then fail with EAGAIN,
+/* Read the next request that is for Python, like read(2). Answer repeats before it, at most *answers: then fail with EAGAIN,
  * so that the loop comes to its other work, and reads on. lingers: false if the caller has a request that must begin. */
 static ssize_t read_new(int fd, void *buffer, size_t size, unsigned *answers, bool lingers)
 {
@@ -136,10 +150,11 @@ static ssize_t read_new(int fd, void *buffer, size_t size, unsigned *answers, bo
 	ssize_t got;
 
 	while (*answers > 0) {
-		got = read(fd, buffer, size);
-		if (got < 0 && errno == EAGAIN && answered && lingers && linger(fd))
-			continue;
-		if (got < 0 || !avc_answer(0, fd, buffer, (size_t)got))
+		got = answered && lingers ? read_soon(fd, buffer, size) : read(fd, buffer, size);
+		if (got <= 0)
+			return got;
+		/* A FORGET may pass requests that wait: the kernel sends it after the answers that it counts. */
+		if (!avc_answer(0, fd, buffer, (size_t)got) && (got = (ssize_t)tree_forget(buffer, (size_t)got)) > 0)
 			return got;
 		answered = true;
 		spend(answers, buffer);
