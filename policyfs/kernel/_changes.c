@@ -253,10 +253,11 @@ bool changes_answer_create(struct seat *seat, int device, const struct wire_in_h
 	return make(seat, device, &new, event);
 }
 
-/* True if much space becomes free with the file, which takes a while. */
+/* True if much space becomes free with the file, which takes a while. An app sets the size as it likes: the space that it has
+ * reserved beyond the end counts, too. */
 static bool is_large(const struct statx *now)
 {
-	return now->stx_size > LARGE_BYTES && now->stx_blocks > LARGE_BYTES / 512;
+	return now->stx_blocks > LARGE_BYTES / 512;
 }
 
 /* ---- OPEN for writing ---------------------------------------------------------------------------- */

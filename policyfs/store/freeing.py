@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat as stat_bits
 import threading
+from collections import deque
 from functools import partial
 from typing import Final
 
@@ -21,21 +22,33 @@ LARGE_BYTES: Final = 16 << 20
 """A file that frees more bytes than this is freed on a thread."""
 _AT_ONCE: Final = 8
 """The limit of threads that close() uses at once. No request waits for the space that these threads free."""
+_LATER: Final = 1024
+"""The limit of descriptors that wait for one of these threads."""
 
 _threads: Final = threading.Semaphore(_AT_ONCE)
+_waiting: Final[deque[int]] = deque()
 
 
 def is_much(stat: Stat, size: int = 0) -> bool:
-    """Return True if much space becomes free when a file is truncated to *size* bytes."""
-    return min(stat.blocks * 512, stat.size - size) > LARGE_BYTES
+    """Return True if much space may become free when a file is truncated to *size* bytes. Its own size says
+    nothing: an app reserves space beyond the end, and makes holes."""
+    return size <= stat.size and stat.blocks * 512 > LARGE_BYTES
 
 
 def close(fd: int) -> None:
     """Close a descriptor. If its file is large and has no name, a thread closes the descriptor a moment
     later. Raises the OSError of close(2), but not if a thread closes the descriptor."""
-    if not _keeps_much(fd) or not _threads.acquire(blocking=False):
+    if not _keeps_much(fd):
         os.close(fd)
-        return
+    elif _threads.acquire(blocking=False):
+        _start(fd)
+    elif len(_waiting) < _LATER:
+        _waiting.append(fd)
+    else:
+        os.close(fd)
+
+
+def _start(fd: int) -> None:
     try:
         trio.lowlevel.start_thread_soon(partial(os.close, fd), _closed)
     except RuntimeError:  # no thread can be started
@@ -64,4 +77,7 @@ def _keeps_much(fd: int) -> bool:
 
 
 def _closed(_: object) -> None:
-    _threads.release()
+    if _waiting:
+        _start(_waiting.popleft())
+    else:
+        _threads.release()

@@ -6,12 +6,17 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Callable
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from policyfs.linux.libc import fallocate
+from policyfs.store.ranges import KEEP_SIZE
 from tests.mount.test_raw_changes import warm
 from tests.mount.test_raw_tree import ONE, WIDE, refusal, said, store
 from tests.support.machine.processes import call_as, start_as, wait_for
@@ -171,3 +176,36 @@ def is_free(name: str) -> bool:
 def test_a_close_ends_the_first_lock_of_a_new_file(mount: Mount) -> None:
     assert call_as(ONE, lock_and_close, str(mount / "d")) == (False, True)
     assert said(mount)["creates"] >= FILES - 2
+
+
+MUCH = 64 << 20
+
+
+def reserve(directory: str) -> None:
+    """Leave an empty file with much space beyond its end."""
+    warm(directory)
+    with Path(directory, "much").open("wb") as file:
+        fallocate(file.fileno(), KEEP_SIZE, 0, MUCH)
+
+
+@contextmanager
+def callers(mount: Mount, log: Path, call: str) -> Iterator[Callable[[], list[str]]]:
+    """Yield what finds the threads of the daemon that make a call from now on."""
+
+    def found() -> list[str]:
+        return re.findall(rf"^(\d+) +(?:{call})", log.read_text(), re.MULTILINE)
+
+    line = ("strace", "-qq", "-f", "-y", "-e", "trace=close", "-o", str(log), "-p", str(mount.pid))
+    with subprocess.Popen(line) as strace:
+        try:
+            wait_for(lambda: "TracerPid:\t0" not in Path(f"/proc/{mount.pid}/status").read_text(), "strace")
+            yield found
+        finally:
+            strace.terminate()
+
+
+def test_the_loop_frees_no_space_that_was_reserved_beyond_the_end(mount: Mount, arena: Path) -> None:
+    call_as(ONE, reserve, str(mount / "d"))
+    with callers(mount, arena / "calls", r"close\(\d+<[^>]*much[^)]*deleted") as found:
+        call_as(ONE, os.unlink, str(mount / "d/much"))
+        assert str(mount.pid) not in wait_for(found, "the space is free")

@@ -111,10 +111,12 @@ async def test_many_at_once_take_few_threads(tmp_path: Path, closes: list[bool],
     for fd in fds:
         freeing.close(fd)
     assert len(held) == 8
-    assert closes == [True] * 12
-    for call, done in held:
+    while held:
+        call, done = held.pop()
         done(call())
+        assert len(held) <= 8
     assert all(map(is_closed, fds))
+    assert not freeing._waiting
 
 
 @on_trio
@@ -128,7 +130,9 @@ async def test_a_cancelled_caller_leaves_no_descriptor(tmp_path: Path, closes: l
 
 
 def test_a_cut_frees_what_is_cut_off(tmp_path: Path, monkeypatch) -> None:
+    from policyfs.linux.libc import fallocate
     from policyfs.linux.statx import fstatx
+    from policyfs.store.ranges import KEEP_SIZE
 
     monkeypatch.setattr(freeing, "LARGE_BYTES", 32 * 1024)
     with (tmp_path / "file").open("wb") as file:
@@ -138,11 +142,13 @@ def test_a_cut_frees_what_is_cut_off(tmp_path: Path, monkeypatch) -> None:
         stat = fstatx(file.fileno())
         assert freeing.is_much(stat)
         assert freeing.is_much(stat, 4096)
-        assert not freeing.is_much(stat, 48 * 1024)
         assert not freeing.is_much(stat, 1 << 30)
         os.truncate(file.fileno(), 0)
         os.truncate(file.fileno(), 1 << 30)  # a hole takes no room
         assert not freeing.is_much(fstatx(file.fileno()))
+        os.truncate(file.fileno(), 0)
+        fallocate(file.fileno(), KEEP_SIZE, 0, 64 * 1024)  # all of it lies beyond the end
+        assert freeing.is_much(fstatx(file.fileno()))
 
 
 @on_trio
