@@ -40,14 +40,14 @@ def fuse_flags(question: str) -> list[str]:
 
 
 PARTS = (
-    "appender", "avc", "avc_directories", "avc_table", "bridge", "changes", "device", "direntries", "events",
-    "faults", "interposition", "lanes", "listing", "operations", "opens", "readers", "saved_nodes", "tree",
-    "turns", "vectors", "vectors_taken", "work", "xattrs",
+    "appender", "avc", "avc_directories", "avc_table", "bridge", "changes", "closes", "device", "direntries",
+    "events", "faults", "interposition", "lanes", "listing", "messages", "operations", "opens", "readers",
+    "saved_nodes", "seats", "store", "tree", "turns", "vectors", "vectors_taken", "work", "writers", "xattrs",
 )  # fmt: skip
 
 HEADERS = (
-    "avc", "avc_table", "bridge", "direntries", "lanes", "memory", "proc", "processors", "request_kinds",
-    "uniques", "wire",
+    "avc", "avc_table", "bridge", "direntries", "handles", "lanes", "memory", "proc", "processors",
+    "request_kinds", "uniques", "wire",
 )  # fmt: skip
 
 # Building the package must not fail on a future compiler's new warning; our own builds must.

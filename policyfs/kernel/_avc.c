@@ -20,72 +20,10 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
 #define RESENT ((uint64_t)1 << 63)
-
-#define NOTIFY_INVAL_INODE 2
-#define HIDDEN_SIZE 4096 /* shown for a directory with names that may be hidden (lookup.py, _uncounted) */
-
-static struct seat seats[AVC_SEATS] = {
-	[0 ... AVC_SEATS - 1] = {.lock = PTHREAD_MUTEX_INITIALIZER},
-};
-
-/* True while the event loop waits for the locks or holds them. A reader then leaves its request to Python. Otherwise
- * the reader might take its lock again at once, each time, and the event loop would never get the lock. */
-static atomic_bool changing;
-
-static struct {
-	void *(*before)(void);
-	void (*after)(void *);
-} waits;
-
-void avc_around_waits(void *(*before)(void), void (*after)(void *))
-{
-	waits.before = before;
-	waits.after = after;
-}
-
-void *avc_begin_wait(void)
-{
-	return waits.before == NULL ? NULL : waits.before();
-}
-
-void avc_end_wait(void *begun)
-{
-	if (waits.after != NULL)
-		waits.after(begun);
-}
-
-/* Take a reader's lock. This may never end, if the reader waits for a lock of the store's file system. */
-static void lock_one(pthread_mutex_t *lock)
-{
-	void *begun;
-
-	if (pthread_mutex_trylock(lock) == 0)
-		return;
-	begun = avc_begin_wait();
-	pthread_mutex_lock(lock);
-	avc_end_wait(begun);
-}
-
-void avc_lock_all(void)
-{
-	atomic_store(&changing, true);
-	for (unsigned i = 1; i < avc_seats(); i++)
-		lock_one(&seats[i].lock);
-}
-
-void avc_unlock_all(void)
-{
-	for (unsigned i = avc_seats(); i-- > 1;)
-		pthread_mutex_unlock(&seats[i].lock);
-	atomic_store(&changing, false);
-}
 
 /* ---- Answering ----------------------------------------------------------------------------------- */
 
@@ -97,88 +35,6 @@ static uint32_t granted(const struct node *node, uint32_t uid)
 		if (node->grants[i].bits != 0 && node->grants[i].uid == uid)
 			return node->grants[i].bits;
 	return 0;
-}
-
-/* True if a time is after 1969, and fits into 63 bits as nanoseconds. */
-static bool is_usual(const struct statx_timestamp *time)
-{
-	return time->tv_sec >= 0 && time->tv_sec < INT64_MAX / 1000000000;
-}
-
-bool avc_statx(int fd, const char *name, struct statx *now)
-{
-	/* AT_STATX_DONT_SYNC: a file system that may wait (NFS) can be mounted on the name. Others ignore the flag. */
-	int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC | (*name == 0 ? AT_EMPTY_PATH : 0);
-
-	return fd >= 0 && statx(fd, name, flags, STATX_BASIC_STATS | STATX_BTIME, now) == 0;
-}
-
-bool avc_is_usual(const struct statx *now, uint64_t device)
-{
-	return (now->stx_mask & (STATX_BASIC_STATS | STATX_BTIME)) == (STATX_BASIC_STATS | STATX_BTIME) &&
-	       !(now->stx_attributes & STATX_ATTR_APPEND) && /* see Passthrough.choose() */
-	       makedev(now->stx_dev_major, now->stx_dev_minor) == device && is_usual(&now->stx_atime) &&
-	       is_usual(&now->stx_mtime) && is_usual(&now->stx_ctime) && is_usual(&now->stx_btime);
-}
-
-int64_t avc_birth_ns(const struct statx *now)
-{
-	return now->stx_btime.tv_sec * 1000000000 + now->stx_btime.tv_nsec;
-}
-
-void avc_fill(const struct statx *now, bool uncounted, struct wire_attr *attr)
-{
-	memset(attr, 0, sizeof(*attr));
-	attr->ino = now->stx_ino;
-	attr->size = uncounted ? HIDDEN_SIZE : now->stx_size;
-	attr->blocks = uncounted ? HIDDEN_SIZE / 512 : now->stx_blocks;
-	attr->atime = (uint64_t)now->stx_atime.tv_sec;
-	attr->mtime = (uint64_t)now->stx_mtime.tv_sec;
-	attr->ctime = (uint64_t)now->stx_ctime.tv_sec;
-	attr->atimensec = now->stx_atime.tv_nsec;
-	attr->mtimensec = now->stx_mtime.tv_nsec;
-	attr->ctimensec = now->stx_ctime.tv_nsec;
-	attr->mode = now->stx_mode;
-	attr->nlink = uncounted && now->stx_nlink > 1 ? 1 : now->stx_nlink;
-	attr->uid = now->stx_uid;
-	attr->gid = now->stx_gid;
-	attr->blksize = now->stx_blksize;
-}
-
-bool avc_ask_store(const struct node *node, bool uncounted, struct wire_attr *attr)
-{
-	struct statx now;
-
-	if (!avc_statx(avc_directory_of(node), node->name, &now) || !avc_is_usual(&now, node->device) ||
-	    now.stx_ino != node->ino || avc_birth_ns(&now) != node->birth_ns ||
-	    (now.stx_mode & S_IFMT) != node->format || (node->own && now.stx_nlink != 1))
-		return false;
-	avc_fill(&now, uncounted, attr);
-	return true;
-}
-
-bool avc_reply(struct seat *seat, int device, uint64_t unique, int error, void *body, size_t size)
-{
-	struct wire_out_header header = {
-		.len = (uint32_t)(sizeof(header) + size), .error = -error, .unique = unique,
-	};
-	struct iovec iov[2] = {{&header, sizeof(header)}, {body, size}};
-
-	if (writev(device, iov, size > 0 ? 2 : 1) >= 0)
-		return true;
-	atomic_fetch_add_explicit(&seat->lost, 1, memory_order_relaxed);
-	return false;
-}
-
-void avc_forget_attributes(int device, uint64_t id)
-{
-	struct {
-		struct wire_out_header header;
-		uint64_t id;
-		int64_t offset, size; /* less than 0: no pages */
-	} note = {{sizeof(note), NOTIFY_INVAL_INODE, 0}, id, -1, 0};
-
-	(void)!write(device, &note, sizeof(note));
 }
 
 /* True if the name is absent. may_wait: false if the caller holds a seat's lock: the kernel must know without a disk. */
@@ -215,7 +71,7 @@ static bool is_second_miss(uint64_t parent, const char *name)
 static bool answer_absent(struct seat *seat, int device, const struct wire_in_header *header, const char *name,
 			  bool known_absent)
 {
-	bool keeps, is_loop = seat == &seats[0];
+	bool keeps, is_loop = seat == &avc_seat[0];
 	int directory = directories_all_seen(header->nodeid, header->uid, &keeps);
 
 	if (directory < 0 || (keeps && !is_loop) || !(known_absent || is_absent(directory, is_loop, name)) ||
@@ -230,7 +86,7 @@ static bool answer_absent(struct seat *seat, int device, const struct wire_in_he
 static bool answer_of_tree(struct seat *seat, int device, const struct wire_in_header *header, const char *name,
 			   size_t size, bool *absent)
 {
-	bool is_loop = seat == &seats[0];
+	bool is_loop = seat == &avc_seat[0];
 	uint64_t before = is_loop ? avc_own_nodes() : 0;
 	struct wire_entry_out out = {0};
 	struct node *node = tree_look_up(header->nodeid, header->uid, name, size, is_loop, &out, absent);
@@ -277,19 +133,6 @@ static bool answer_lookup(struct seat *seat, int device, const struct wire_in_he
 	}
 	return answer_of_tree(seat, device, header, name, size, &absent) ||
 	       answer_absent(seat, device, header, name, absent);
-}
-
-void avc_keep(struct node *node, const struct wire_attr *attr, uint64_t *valid_s, uint32_t *valid_ns)
-{
-	uint64_t changed = attr->mtime > attr->ctime ? attr->mtime : attr->ctime;
-	uint64_t now = (uint64_t)time(NULL), most_s = node->kept_ms / 1000;
-	uint64_t seconds = now > changed + 2 && attr->nlink == 1 ? now - changed - 1 : 1;
-
-	atomic_store_explicit(&node->told_ns, 0, memory_order_relaxed);
-	if (node->kept_ms == 0 || (attr->size > 0 && atomic_load_explicit(&node->writers, memory_order_relaxed) > 0))
-		return;
-	*valid_s = seconds < most_s ? seconds : most_s;
-	*valid_ns = seconds < most_s ? 0 : node->kept_ms % 1000 * 1000000;
 }
 
 static bool answer_getattr(struct seat *seat, int device, const struct wire_in_header *header)
@@ -350,11 +193,6 @@ static bool answer_ioctl(struct seat *seat, int device, const struct wire_in_hea
 	return true;
 }
 
-bool avc_is_name(const unsigned char *body, size_t size)
-{
-	return size >= 2 && size - 1 <= NAME_MAX_BYTES && strnlen((const char *)body, size) == size - 1;
-}
-
 static bool is_plain(const struct wire_in_header *header, size_t size)
 {
 	return header->len == size && header->extension_words == 0 && !(header->unique & RESENT);
@@ -409,24 +247,24 @@ static bool answer(struct seat *seat, int device, const unsigned char *message, 
 	case OPCODE_REMOVEXATTR:
 		return xattrs_answer(seat, device, &header, body, left);
 	case OPCODE_OPEN:
-		return opens_answer_open(seat, (unsigned)(seat - seats), device, &header, body, left);
+		return opens_answer_open(seat, (unsigned)(seat - avc_seat), device, &header, body, left);
 	case OPCODE_OPENDIR:
-		return opens_answer_opendir(seat, (unsigned)(seat - seats), device, &header, left);
+		return opens_answer_opendir(seat, (unsigned)(seat - avc_seat), device, &header, left);
 	case OPCODE_RELEASE:
 	case OPCODE_RELEASEDIR:
-		return opens_answer_release(seat, (unsigned)(seat - seats), device, &header, body, left);
+		return opens_answer_release(seat, (unsigned)(seat - avc_seat), device, &header, body, left);
 	case OPCODE_IOCTL:
 		return answer_ioctl(seat, device, &header, body, left);
 	case OPCODE_CREATE:
-		return seat == &seats[0] && changes_answer_create(seat, device, &header, body, left);
+		return seat == &avc_seat[0] && changes_answer_create(seat, device, &header, body, left);
 	case OPCODE_UNLINK:
-		return seat == &seats[0] && avc_is_name(body, left) &&
+		return seat == &avc_seat[0] && avc_is_name(body, left) &&
 		       changes_answer_unlink(seat, device, &header, (const char *)body, left - 1);
 	case OPCODE_RENAME:
 	case OPCODE_RENAME2:
-		return seat == &seats[0] && changes_answer_rename(seat, device, &header, body, left);
+		return seat == &avc_seat[0] && changes_answer_rename(seat, device, &header, body, left);
 	case OPCODE_SETATTR:
-		return seat == &seats[0] && changes_answer_setattr(seat, device, &header, body, left);
+		return seat == &avc_seat[0] && changes_answer_setattr(seat, device, &header, body, left);
 	case OPCODE_ACCESS:
 		if (left < sizeof(mode))
 			return false;
@@ -444,19 +282,19 @@ bool avc_answer(unsigned seat, int device, const unsigned char *message, size_t 
 	if (!avc_takes(message, size))
 		return false;
 	if (seat == 0)
-		return answer(&seats[0], device, message, size);
-	if (atomic_load(&changing))
+		return answer(&avc_seat[0], device, message, size);
+	if (atomic_load(&avc_changing))
 		return false;
-	pthread_mutex_lock(&seats[seat].lock);
-	done = answer(&seats[seat], device, message, size);
-	pthread_mutex_unlock(&seats[seat].lock);
+	pthread_mutex_lock(&avc_seat[seat].lock);
+	done = answer(&avc_seat[seat], device, message, size);
+	pthread_mutex_unlock(&avc_seat[seat].lock);
 	return done;
 }
 
 void avc_count(struct avc_counts *counts)
 {
 	memset(counts, 0, sizeof(*counts));
-#define ADD(kind, opcode) counts->kind += atomic_load_explicit(&seats[i].kind, memory_order_relaxed);
+#define ADD(kind, opcode) counts->kind += atomic_load_explicit(&avc_seat[i].kind, memory_order_relaxed);
 	for (unsigned i = 0; i < AVC_SEATS; i++) {
 		AVC_ANSWERS(ADD)
 		ADD(lost, )
@@ -466,13 +304,52 @@ void avc_count(struct avc_counts *counts)
 	avc_count_table(counts);
 }
 
-void avc_forget_counts(void)
+static void forget_counts(void)
 {
-#define CLEAR(kind, opcode) atomic_store(&seats[i].kind, 0);
+#define CLEAR(kind, opcode) atomic_store(&avc_seat[i].kind, 0);
 	for (unsigned i = 0; i < AVC_SEATS; i++) {
 		AVC_ANSWERS(CLEAR)
 		CLEAR(lost, )
 		CLEAR(firsts, )
 	}
 #undef CLEAR
+}
+
+uint64_t avc_answered(uint32_t opcode)
+{
+	struct avc_counts counts;
+	uint64_t answered = 0;
+
+	avc_count(&counts);
+#define ADD(kind, of) answered += opcode == OPCODE_##of ? counts.kind : 0;
+	AVC_ANSWERS(ADD)
+#undef ADD
+	return answered;
+}
+
+bool avc_open(size_t nodes, unsigned directories, unsigned seats)
+{
+	avc_close();
+	if (nodes == 0 || seats > AVC_SEATS || !table_begin(nodes) || !directories_begin(directories) || !opens_begin() ||
+	    !events_begin()) {
+		avc_close();
+		return false;
+	}
+	seats_begin(seats);
+	table_open();
+	tree_begin();
+	return true;
+}
+
+void avc_close(void)
+{
+	table_clear(NULL, NULL, true);
+	if (avc_is_open()) /* else its memory would be written for nothing */
+		tree_close();
+	opens_close();
+	events_close();
+	directories_close();
+	table_end();
+	seats_begin(0);
+	forget_counts();
 }

@@ -261,10 +261,15 @@ void avc_ring_early(bool early);
 
 /* ---- For any seat ---- */
 
-/* These two are defined in _operations.c, which knows of locks. True if the kernel must send a FLUSH when a handle is
- * closed, because the close may end a lock; true for a FLUSH of such a handle that ends none. */
+/* _closes.c. True if the kernel must send a FLUSH when a handle is closed, because the close may end a lock; true for a FLUSH of
+ * such a handle that ends none. The others tell what they depend on: a new session, whether requests for locks are taken, whether
+ * a close of any handle may end a lock, and a request for a byte range. */
 bool avc_hears_close(bool writable);
 bool avc_is_idle_flush(uint64_t fh);
+void closes_reset(void);
+void closes_take_locks(bool truth);
+void closes_hear_all(bool truth);
+void closes_lock_range(void);
 
 int64_t avc_clock_ns(clockid_t clock);
 
@@ -293,6 +298,9 @@ struct avc_counts {
 
 /* For the event loop only. */
 void avc_count(struct avc_counts *counts);
+
+/* Number of answered requests of a kind. */
+uint64_t avc_answered(uint32_t opcode);
 
 /* Answer no request of the process *pid* from now on. 0: all processes get answers. */
 void avc_exempt(uint32_t pid);

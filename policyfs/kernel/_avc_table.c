@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include "_avc_table.h"
 
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,9 +19,10 @@ static struct {
 	bool open;
 	struct node **by_id, **by_name;
 	size_t mask, most, count;
-	unsigned seats;
 	uint64_t installed, dropped, refused;
 } table;
+
+atomic_uint avc_age;
 
 /* The counts in memory that outlives this process. all NULL: each node has its own. */
 static struct {
@@ -258,6 +260,21 @@ static void take_name_from_others(const struct node *node, uint32_t uid)
 				other->grants[i].bits &= ~AVC_LOOKUP;
 }
 
+static bool fits(const struct node *node, const struct avc_vector *vector)
+{
+	return vector->backing_id > 0 && (node->backing_id == 0 || node->backing_id == vector->backing_id);
+}
+
+static void install_open(struct node *node, struct grant *grant, const struct avc_vector *vector)
+{
+	node->backing_id = vector->backing_id;
+	node->of_version = vector->of_version;
+	node->version = vector->version;
+	atomic_store_explicit(&node->used, atomic_load(&avc_age), memory_order_relaxed);
+	grant->gid = vector->gid;
+	grant->flags = vector->flags & ~AVC_HARMLESS;
+}
+
 static bool install(const struct avc_vector *vector)
 {
 	struct node *node = avc_find(vector->id);
@@ -282,13 +299,13 @@ static bool install(const struct avc_vector *vector)
 		node->directory = directory;
 		node->serial = serial;
 	}
-	if (vector->grant & AVC_OPEN && !opens_fit(node, vector))
+	if (vector->grant & AVC_OPEN && !fits(node, vector))
 		return false;
 	if (vector->grant & AVC_GETATTR)
 		node->kept_ms = vector->kept_ms;
 	place = grant(node, vector->uid, vector->grant);
 	if (vector->grant & AVC_OPEN)
-		opens_install(node, place, vector);
+		install_open(node, place, vector);
 	else if (vector->grant & AVC_LIST)
 		place->gid = vector->gid;
 	if (vector->grant & AVC_LOOKUP)
@@ -390,8 +407,7 @@ void avc_each_node(void (*visit)(struct node *, void *), void *context)
 			visit(node, context);
 }
 
-/* own: true to remove the cache's own nodes, too. */
-static void clear(void (*taken)(void *, uint64_t, uint64_t), void *context, bool own)
+void table_clear(void (*taken)(void *, uint64_t, uint64_t), void *context, bool own)
 {
 	if (!table.open)
 		return;
@@ -414,7 +430,7 @@ static void clear(void (*taken)(void *, uint64_t, uint64_t), void *context, bool
 
 void avc_clear(void (*taken)(void *, uint64_t, uint64_t), void *context)
 {
-	clear(taken, context, false);
+	table_clear(taken, context, false);
 }
 
 bool avc_is_open(void)
@@ -422,47 +438,32 @@ bool avc_is_open(void)
 	return table.open;
 }
 
-unsigned avc_seats(void)
-{
-	return table.seats;
-}
-
-bool avc_open(size_t nodes, unsigned directories, unsigned seats_used)
+bool table_begin(size_t nodes)
 {
 	size_t slots = 1024;
 
-	avc_close();
 	while (slots < 2 * nodes) /* the cache's own nodes are as many */
 		slots *= 2;
 	table.by_id = calloc(slots, sizeof(*table.by_id));
 	table.by_name = calloc(slots, sizeof(*table.by_name));
-	if (nodes == 0 || seats_used > AVC_SEATS || table.by_id == NULL || table.by_name == NULL ||
-	    !directories_begin(directories) || !opens_begin() || !events_begin() || !counts_begin(nodes)) {
-		avc_close();
-		return false;
-	}
 	table.mask = slots - 1;
 	table.most = nodes;
-	table.seats = seats_used;
-	table.open = true;
-	tree_begin();
-	return true;
+	return table.by_id != NULL && table.by_name != NULL && counts_begin(nodes);
 }
 
-void avc_close(void)
+void table_open(void)
 {
-	clear(NULL, NULL, true);
-	if (table.open) /* else its memory would be written for nothing */
-		tree_close();
-	opens_close();
-	events_close();
+	table.open = true;
+}
+
+void table_end(void)
+{
 	free(table.by_id);
 	free(table.by_name);
-	directories_close();
 	free(counts.unused);
 	memset(&counts, 0, sizeof(counts));
 	memset(&table, 0, sizeof(table));
-	avc_forget_counts();
+	atomic_store(&avc_age, 0);
 }
 
 void avc_count_table(struct avc_counts *told)

@@ -5,6 +5,7 @@
 #define POLICYFS_AVC_TABLE_H
 
 #include "_avc.h"
+#include "_handles.h"
 #include "_wire.h"
 
 #include <pthread.h>
@@ -14,6 +15,9 @@
 #define NAME_MAX_BYTES 255
 #define GRANTS 4 /* limit of uids with a grant on one node */
 #define OWN_NODES_MAX (1u << 16)
+
+/* Flags of open(2) that change nothing for the file or its reader's rights. */
+#define AVC_HARMLESS ((uint32_t)(O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK))
 
 struct grant {
 	uint32_t uid, bits; /* bits 0: free */
@@ -92,8 +96,14 @@ bool avc_has_room_for(uint64_t parent, const char *name, size_t size);
 /* Give a node another name: from malloc(3), with a null byte, and the node's from now on. */
 void avc_rename_node(struct node *node, uint64_t parent, char *name, size_t size);
 
-/* Number of seats in use, including the event loop's seat. */
-unsigned avc_seats(void);
+/* Make room for this number of nodes. table_open() comes next, then table_clear() and table_end(). own: true to remove the cache's
+ * own nodes, too. */
+bool table_begin(size_t nodes);
+void table_open(void);
+void table_clear(void (*taken)(void *context, uint64_t id, uint64_t lookups), void *context, bool own);
+void table_end(void);
+
+extern atomic_uint avc_age; /* number of avc_age_opens() calls so far */
 
 /* Add the counts of the table. */
 void avc_count_table(struct avc_counts *counts);
@@ -126,15 +136,20 @@ void directories_end_opens(void); /* take AVC_OPEN from all rights on files in d
 bool directories_begin(unsigned most);
 void directories_close(void);
 
-/* _avc.c */
+/* _seats.c */
 
+extern struct seat avc_seat[AVC_SEATS];
+extern atomic_bool avc_changing; /* see _seats.c */
+
+void seats_begin(unsigned count); /* in use, with the event loop's */
 void avc_lock_all(void);
 void avc_unlock_all(void);
 
 /* For the event loop only, around a call that may wait for the store. */
 void *avc_begin_wait(void);
 void avc_end_wait(void *begun);
-void avc_forget_counts(void);
+
+/* _store.c */
 
 /* Read the attributes of a name in a directory, or of the descriptor itself (""). Return false after an error. */
 struct statx;
@@ -151,6 +166,8 @@ void avc_keep(struct node *node, const struct wire_attr *attr, uint64_t *valid_s
 /* Read the node's attributes from the store. Return false if the node's name leads to another object, or if the
  * attributes are unusual. */
 bool avc_ask_store(const struct node *node, bool uncounted, struct wire_attr *attr);
+
+/* _messages.c */
 
 /* Write a reply. Return true if the kernel took it. */
 bool avc_reply(struct seat *seat, int device, uint64_t unique, int error, void *body, size_t size);
@@ -176,9 +193,18 @@ bool changes_answer_rename(struct seat *seat, int device, const struct wire_in_h
 bool changes_answer_setattr(struct seat *seat, int device, const struct wire_in_header *header,
 			    const unsigned char *body, size_t size);
 
+/* _writers.c. For the event loop's seat only. */
+
+#define AVC_OWNER_MAX 256 /* most bytes of an owner's name */
+#define AVC_SET_ID_BITS 06000u
+
+/* Make the app of a right the owner of a new file. */
+bool writers_own(const struct raw *raw, int file, const struct statx *made);
+bool writers_is_large(const struct statx *now);
+
 /* Return a descriptor of an own node's file that may write, or -1 if Python must open it. empties: the caller will empty the
  * file. attr: gets the file's attributes. */
-int changes_open_writer(const struct node *node, uint32_t uid, bool empties, struct wire_attr *attr);
+int writers_open(const struct node *node, uint32_t uid, bool empties, struct wire_attr *attr);
 
 /* _opens.c. Under the lock of the seat. number: the number of the seat. */
 
@@ -208,10 +234,6 @@ bool opens_has(const unsigned char *body, size_t size);
 /* True for a handle of an own node: no process has a lock on its file, since Python takes over the node of each request
  * for a lock. */
 bool opens_have_no_lock(uint64_t fh);
-
-/* With all locks. opens_fit() returns false if the node has another backing id. */
-bool opens_fit(const struct node *node, const struct avc_vector *vector);
-void opens_install(struct node *node, struct grant *grant, const struct avc_vector *vector);
 
 bool opens_begin(void);
 void opens_close(void);

@@ -7,17 +7,6 @@
 #include "_avc.h"
 #include "_bridge.h"
 
-void *interpreter_leave(void)
-{
-	return PyGILState_Check() ? PyEval_SaveThread() : NULL;
-}
-
-void interpreter_return(void *left)
-{
-	if (left != NULL)
-		PyEval_RestoreThread(left);
-}
-
 /* bridge.py, vectors.py and _bridge.pyi say what these functions do. */
 static PyMethodDef methods[] = {
 	{"prepare", device_prepare, METH_VARARGS, NULL},

@@ -7,41 +7,18 @@
 #include <Python.h>
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "_handles.h"
 #include "_wire.h"
-
-#define BIT(n) ((uint64_t)1 << (n))
-
-/* A file handle, as bridge.pack_fh makes it:
- *   bit 63 set:   bit 62 FOPEN_NOFLUSH, bits 61 to 31 the backing id, bits 30 to 0 an index
- *   bit 63 clear: bits 62 to 56 the other FOPEN_* flags, bits 54 to 31 the uid of a writer (_request_kinds.h),
- *                 bits 30 to 0 an index
- * The kernel counts backing ids up to 2^31 - 1 before it uses a number again, so the ids need all 31 bits. Together
- * with passthrough, no flag except FOPEN_NOFLUSH has a meaning. */
-#define FH_PASSTHROUGH_BIT 63
-#define FH_NOFLUSH_BIT 62
-#define FH_FLAGS_SHIFT 56
-#define FH_BACKING_SHIFT 31
-#define FH_BACKING_MASK 0x7fffffffu
-
-#define FOPEN_NOFLUSH_FLAG (1u << 5)
-#define FOPEN_PASSTHROUGH_FLAG (1u << 7)
 
 /* _appender.c */
 
 int appender_add_type(PyObject *module);
-
-/* _bridge.c */
-
-/* interpreter_leave() gives up the interpreter lock, so that other threads run while the caller waits for the store.
- * interpreter_return() takes the lock back, with the result of interpreter_leave(). In a thread without the lock, both
- * do nothing. Both keep errno. */
-void *interpreter_leave(void);
-void interpreter_return(void *left);
 
 /* _listing.c: Python's side of _direntries.c */
 
@@ -52,10 +29,13 @@ PyObject *listing_new(PyObject *module, PyObject *unused);
 /* Find libfuse's own functions. Return false if libfuse lacks one of them. */
 bool interposition_find_real(void);
 
-/* Let libfuse process a request as if it had just been read. */
-void interposition_process(void *message, size_t size);
-
 /* _device.c */
+
+/* interpreter_leave() gives up the interpreter lock, so that other threads run while the caller waits for the store.
+ * interpreter_return() takes the lock back, with the result of interpreter_leave(). In a thread without the lock, both
+ * do nothing. Both keep errno. */
+void *interpreter_leave(void);
+void interpreter_return(void *left);
 
 struct iovec;
 
@@ -63,9 +43,10 @@ struct iovec;
 ssize_t device_read(int fd, void *buffer, size_t size, void *userdata);
 ssize_t device_writev(int fd, struct iovec *iov, int count, void *userdata);
 
-/* device_attach() begins a session with its descriptor. device_detach() ends the session: afterwards no thread uses
+/* device_attach() begins a session with its descriptor. process() lets libfuse process a request as if it had just been
+ * read. device_detach() ends the session: afterwards no thread uses
  * the descriptor. */
-void device_attach(int fd);
+void device_attach(int fd, void (*process)(void *message, size_t size));
 void device_detach(void);
 
 PyObject *device_prepare(PyObject *module, PyObject *args);
@@ -124,8 +105,13 @@ void turns_answered(uint64_t unique);
 void turns_reset(void);
 
 /* Read one request from the device in a reader's seat, and answer it or put it into the queue. Waits while the queue is
- * full. Return false if there is no request: then errno is EAGAIN, or the reason why the session is over. */
-bool turns_relay(unsigned seat, int fd, unsigned char *buffer, size_t size);
+ * full. Return false if there is no request: then errno is EAGAIN, or the reason why the session is over. before: called before
+ * the answer to a request that avc_answer() may answer. */
+bool turns_relay(unsigned seat, int fd, unsigned char *buffer, size_t size,
+		 void (*before)(unsigned seat, const unsigned char *message));
+
+/* True while the readers read the device, and the event loop does not. The readers set it. */
+extern atomic_bool turns_left;
 
 /* Size of the buffers for requests; 0 before the first request. */
 size_t turns_buffer_size(void);
@@ -150,15 +136,11 @@ PyObject *faults_end(PyObject *module, PyObject *unused);
 
 /* _readers.c */
 
-/* True while the readers read the device, and the event loop does not. */
 bool readers_active(void);
 
 /* Count requests for Python. Decide whether the readers or the event loop read the device from now on. Keeps errno. For
  * the event loop only. */
 void readers_weigh(unsigned passed);
-
-/* Called in a reader's seat, before the answer to a request that avc_answer() may answer. */
-void readers_give_way(unsigned seat, const unsigned char *message);
 
 /* End all readers, and wait for them. */
 void readers_stop(void);
@@ -168,8 +150,6 @@ PyObject *readers_shares(PyObject *module, PyObject *args);
 PyObject *readers_state(PyObject *module, PyObject *unused);
 
 /* _vectors.c: Python's side of _avc.c */
-
-uint64_t vectors_answered(uint32_t opcode);
 
 /* Size of the memory for open_vectors(), in bytes. */
 long vectors_opens_size(void);

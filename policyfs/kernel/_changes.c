@@ -17,7 +17,6 @@
 #include <sys/fsuid.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 /* fs/uapi: FATTR_* bits of SETATTR */
@@ -33,7 +32,6 @@
 #define ATTR_KILL_SUIDGID (1u << 11) /* the kernel sets it with each new owner */
 #define ATTR_OWNER (ATTR_UID | ATTR_GID)
 #define ATTR_TIMES (ATTR_ATIME | ATTR_MTIME | ATTR_ATIME_NOW | ATTR_MTIME_NOW)
-#define SET_ID_BITS 06000u
 
 #define LARGE_FILE 0100000u /* O_LARGEFILE */
 #define PLAIN ((uint32_t)(O_ACCMODE | O_CREAT | O_EXCL | O_TRUNC | O_APPEND | O_NOCTTY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) | \
@@ -43,10 +41,6 @@
 #define KILL_SUIDGID 1u /* FUSE_OPEN_KILL_SUIDGID, with O_TRUNC: a new file has no such bits */
 
 #define LOCKS_NS 10000000 /* far less than another daemon takes to find its file removed, and to make another */
-#define LARGE_BYTES (16u << 20) /* as store/freeing.py */
-#define OWNER "trusted.policyfs.owner" /* store/owner.py */
-#define OWNER_MAX 256
-
 struct wire_create_in {
 	uint32_t flags, mode, umask, open_flags;
 };
@@ -155,22 +149,6 @@ static int make_unnamed(const struct making *new)
 	return -1;
 }
 
-/* Write the value of the xattr that makes the app the file's owner, and return its size. */
-static size_t owner_of(const struct raw *raw, const struct statx *file, char value[64 + OWNER_MAX])
-{
-	int size = snprintf(value, 64, "1:%llu:%lld:", (unsigned long long)file->stx_ino, (long long)avc_birth_ns(file));
-
-	memcpy(value + size, raw->excepted + raw->excepted_size, raw->owner_size);
-	return (size_t)size + raw->owner_size;
-}
-
-static bool own(const struct making *new, int file, const struct statx *made)
-{
-	char value[64 + OWNER_MAX];
-
-	return fsetxattr(file, OWNER, value, owner_of(new->raw, made, value), 0) == 0;
-}
-
 /* Take the name back from a new file that could not be opened: descriptors or memory are short. */
 static void take_back(const struct making *new, const struct node *node)
 {
@@ -212,7 +190,7 @@ static bool make(struct seat *seat, int device, const struct making *new, struct
 
 	if (unnamed < 0)
 		return false;
-	if (avc_statx(unnamed, "", &made) && avc_is_usual(&made, new->raw->device) && own(new, unnamed, &made))
+	if (avc_statx(unnamed, "", &made) && avc_is_usual(&made, new->raw->device) && writers_own(new->raw, unnamed, &made))
 		node = tree_make(new->raw, new->header->nodeid, new->name, strlen(new->name), &made, new->header->unique);
 	if (node != NULL)
 		file = name_file(new, node, unnamed, device, &entry.attr);
@@ -244,68 +222,13 @@ bool changes_answer_create(struct seat *seat, int device, const struct wire_in_h
 	memcpy(&new.in, body, sizeof(new.in));
 	new.raw = directories_raw(header->nodeid, header->uid, &new.directory);
 	if (new.raw == NULL || !(new.raw->bits & AVC_CHANGE) || raw_excepts(new.raw, new.name, strlen(new.name)) ||
-	    new.in.flags & ~PLAIN || new.in.open_flags & ~KILL_SUIDGID || new.in.mode & 06000 || new.raw->owner_size > OWNER_MAX ||
+	    new.in.flags & ~PLAIN || new.in.open_flags & ~KILL_SUIDGID || new.in.mode & 06000 || new.raw->owner_size > AVC_OWNER_MAX ||
 	    !opens_has_room())
 		return false;
 	/* No other event gets this place before it is filled: this seat waits for nothing. */
 	if (new.raw->bits & AVC_CHANGES_RECORDED && (event = events_place(0, header->pid)) == NULL)
 		return false;
 	return make(seat, device, &new, event);
-}
-
-/* True if much space becomes free with the file, which takes a while. An app sets the size as it likes: the space that it has
- * reserved beyond the end counts, too. */
-static bool is_large(const struct statx *now)
-{
-	return now->stx_blocks > LARGE_BYTES / 512;
-}
-
-/* ---- OPEN for writing ---------------------------------------------------------------------------- */
-
-/* True if nothing of the file must be cleared before an app writes to it: set-id bits, capabilities, another owner
- * (opening/write_access.py). */
-static bool stays(const struct raw *raw, int file, const struct statx *now)
-{
-	char value[64 + OWNER_MAX], owner[64 + OWNER_MAX];
-	ssize_t size;
-
-	if (now->stx_mode & SET_ID_BITS || raw->owner_size > OWNER_MAX ||
-	    fgetxattr(file, "security.capability", NULL, 0) >= 0 || (errno != ENODATA && errno != EOPNOTSUPP))
-		return false;
-	size = fgetxattr(file, OWNER, owner, sizeof(owner));
-	if (size < 0)
-		return errno == ENODATA;
-	return (size_t)size == owner_of(raw, now, value) && memcmp(value, owner, (size_t)size) == 0;
-}
-
-/* True if another program, perhaps in another mount, may write the file: then no read lease is granted. */
-static bool is_written(const struct node *node)
-{
-	struct statx now;
-	const int file = tree_file(node, O_RDONLY, &now);
-	const bool written = file < 0 || fcntl(file, F_SETLEASE, F_RDLCK) != 0;
-
-	if (file >= 0)
-		close(file); /* this ends the lease; LeaseKeeper blocks the signal of its break */
-	return written;
-}
-
-int changes_open_writer(const struct node *node, uint32_t uid, bool empties, struct wire_attr *attr)
-{
-	const struct raw *raw = directories_raw(node->parent, uid, NULL);
-	struct statx now;
-	int file = -1;
-
-	/* A write locks its file, and may wait for the loop (WriteAccess.empty). */
-	if (raw != NULL && !(empties && (node->handles != 0 || is_written(node))))
-		file = tree_file(node, O_RDWR, &now);
-	if (file >= 0 && stays(raw, file, &now) && !(empties && is_large(&now))) {
-		avc_fill(&now, false, attr);
-		return file;
-	}
-	if (file >= 0)
-		close(file);
-	return -1;
 }
 
 /* ---- UNLINK -------------------------------------------------------------------------------------- */
@@ -333,7 +256,7 @@ static bool remove_locked(const struct wire_in_header *header, struct node *node
 		return false;
 	saved_removes(node, header->unique);
 	if (avc_statx(directory, node->name, &now) && tree_is_file(&now, node) &&
-	    !is_large(&now) && unlinkat(directory, node->name, 0) == 0) {
+	    !writers_is_large(&now) && unlinkat(directory, node->name, 0) == 0) {
 		avc_fill(&now, false, attr);
 		return true;
 	}
@@ -447,7 +370,7 @@ static bool move_locked(const struct moving *move, struct wire_attr *replaced)
 	struct statx now, there;
 
 	if (!avc_statx(at, move->old, &now) || !tree_is_file(&now, node) ||
-	    (gone != NULL && (!avc_statx(to, move->new, &there) || !tree_is_file(&there, gone) || is_large(&there) ||
+	    (gone != NULL && (!avc_statx(to, move->new, &there) || !tree_is_file(&there, gone) || writers_is_large(&there) ||
 			      is_held_elsewhere(&now))) ||
 	    !saved_moves(node, move->in.new_parent, move->new, move->new_size, move->header->unique))
 		return false;
@@ -542,7 +465,7 @@ static bool set_same_owner(int file, const struct wire_setattr_in *in, const str
 	const uid_t uid = in->valid & ATTR_UID ? in->uid : (uid_t)-1;
 	const gid_t gid = in->valid & ATTR_GID ? in->gid : (gid_t)-1;
 
-	return !(now->stx_mode & SET_ID_BITS) && (uid == (uid_t)-1 || uid == now->stx_uid) &&
+	return !(now->stx_mode & AVC_SET_ID_BITS) && (uid == (uid_t)-1 || uid == now->stx_uid) &&
 	       (gid == (gid_t)-1 || gid == now->stx_gid) && fchownat(file, "", uid, gid, AT_EMPTY_PATH) == 0;
 }
 
@@ -567,7 +490,7 @@ static bool is_plain(const struct wire_setattr_in *in)
 
 	return in->valid & changes && !(in->valid & ~(changes | ATTR_FH | ATTR_LOCKOWNER | ATTR_KILL_SUIDGID)) &&
 	       (in->valid & ATTR_OWNER || !(in->valid & ATTR_KILL_SUIDGID)) &&
-	       !(in->valid & ATTR_MODE && in->mode & SET_ID_BITS);
+	       !(in->valid & ATTR_MODE && in->mode & AVC_SET_ID_BITS);
 }
 
 /* Return the changes for the trail: AVC_CHMOD, AVC_CHOWN, AVC_UTIMENS. */

@@ -50,6 +50,7 @@ static struct {
 	bool negotiated;
 	bool adopting; /* the kernel has the answer to INIT: it gave that to the daemon before this one */
 	int fd;
+	void (*process)(void *message, size_t size); /* by libfuse */
 	size_t init_size;
 	unsigned char init[INIT_CAPACITY];
 	uint32_t kernel_minor, depth, max_write;
@@ -89,6 +90,17 @@ static void note_request(const unsigned char *message, size_t size)
 		size = LAST_WRITE_BYTES;
 	session.last_size = size < LAST_CAPACITY ? size : LAST_CAPACITY;
 	memcpy(session.last, message, session.last_size);
+}
+
+void *interpreter_leave(void)
+{
+	return PyGILState_Check() ? PyEval_SaveThread() : NULL;
+}
+
+void interpreter_return(void *left)
+{
+	if (left != NULL)
+		PyEval_RestoreThread(left);
 }
 
 /* INVARIANT: runs without the interpreter lock if repeats are answered, since an answer may wait for the store. If the
@@ -195,9 +207,10 @@ ssize_t device_writev(int fd, struct iovec *iov, int count, void *userdata)
 	return sent;
 }
 
-void device_attach(int fd)
+void device_attach(int fd, void (*process)(void *, size_t))
 {
 	session.attached = true;
+	session.process = process;
 	session.fd = fd;
 	operations_session(fd);
 }
@@ -245,7 +258,7 @@ PyObject *device_counters(PyObject *module, PyObject *unused)
 	if (result == NULL)
 		return NULL;
 	for (Py_ssize_t i = 0; i < OPCODES; i++) {
-		PyObject *count = PyLong_FromUnsignedLongLong(session.counts[i] + vectors_answered((uint32_t)i));
+		PyObject *count = PyLong_FromUnsignedLongLong(session.counts[i] + avc_answered((uint32_t)i));
 
 		if (count == NULL) {
 			Py_DECREF(result);
@@ -329,8 +342,8 @@ PyObject *device_adopt(PyObject *module, PyObject *request)
 		return NULL;
 	session.adopting = true;
 	note_request((const unsigned char *)message, (size_t)size);
-	if (session.init_unique != 0)
-		interposition_process(session.init, session.init_size);
+	if (session.init_unique != 0 && session.process != NULL)
+		session.process(session.init, session.init_size);
 	session.adopting = false;
 	if (!session.negotiated) {
 		PyErr_SetString(PyExc_ValueError, "this is not the INIT request of a session");

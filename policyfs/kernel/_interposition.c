@@ -160,6 +160,14 @@ struct fuse_session *bridge_session_new_318(struct fuse_args *args,
 
 static struct fuse_session *attached;
 
+static void process(void *message, size_t size)
+{
+	struct fuse_buf buffer = {.size = size, .mem = message};
+
+	if (attached != NULL)
+		fuse_session_process_buf(attached, &buffer);
+}
+
 /* The mountpoint is "/dev/fd/N": N is a /dev/fuse descriptor that is mounted already. libfuse owns this descriptor
  * from here on, and closes it with the session. */
 int bridge_session_mount(struct fuse_session *session, const char *mountpoint)
@@ -172,16 +180,8 @@ int bridge_session_mount(struct fuse_session *session, const char *mountpoint)
 	if (fuse_session_custom_io(session, &io, fd) != 0)
 		return -1;
 	attached = session;
-	device_attach(fd);
+	device_attach(fd, process);
 	return 0;
-}
-
-void interposition_process(void *message, size_t size)
-{
-	struct fuse_buf buffer = {.size = size, .mem = message};
-
-	if (attached != NULL)
-		fuse_session_process_buf(attached, &buffer);
 }
 
 /* Do nothing: session.py mounts and unmounts. */

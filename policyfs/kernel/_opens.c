@@ -23,17 +23,11 @@
 /* Bits of a handle's number. Handles of bridge.pack_fh have bit 55 only together with bit 63. From bit 56 on there are
  * FOPEN_* flags, where _operations.c looks for FOPEN_NOFLUSH. */
 #define FH_OURS ((uint64_t)1 << 55)
-#define FH_FLAGS_SHIFT 56
 
 /* In the number of a slot: Python has taken the handle over, and has not saved it yet. No handle's number has it. */
 #define FH_TAKEN ((uint64_t)1 << 63)
 
 #define FOPEN_KEPT_LISTING ((1u << 1) | (1u << 3)) /* FOPEN_KEEP_CACHE and FOPEN_CACHE_DIR */
-#define FOPEN_NOFLUSH_FLAG (1u << 5)
-#define FOPEN_PASSTHROUGH_FLAG (1u << 7)
-
-/* Flags of open(2) that change nothing for the file or its reader's rights. */
-#define HARMLESS ((uint32_t)(O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK))
 
 #define WRITERS ((uint32_t)(O_ACCMODE | O_APPEND | O_TRUNC)) /* of handles that may write */
 #define OPEN_KILL_SUIDGID 1u /* FUSE_OPEN_KILL_SUIDGID, with O_TRUNC */
@@ -68,7 +62,6 @@ static struct {
 	struct slot *slots; /* AVC_SEATS times AVC_SLOTS */
 	bool outlive;	    /* the slots are in memory that outlives this process (avc_save_opens) */
 	unsigned next[AVC_SEATS];
-	atomic_uint age; /* number of avc_age_opens() calls so far */
 } opens;
 
 static void *outliving; /* the memory for the slots of the next avc_open() */
@@ -126,7 +119,7 @@ static uint32_t bits_of(const struct node *node, const struct wire_in_header *he
 	if (node == NULL || in->open_flags & ~(writes(in->flags) ? OPEN_KILL_SUIDGID : 0))
 		return 0;
 	if (node->own) {
-		uint32_t bits = tree_granted(node, header->uid), flags = in->flags & ~(HARMLESS | FLAG_LARGE_FILE);
+		uint32_t bits = tree_granted(node, header->uid), flags = in->flags & ~(AVC_HARMLESS | FLAG_LARGE_FILE);
 
 		if (flags == O_RDONLY)
 			return bits & AVC_OPEN ? bits & ~AVC_CHANGES_RECORDED : 0;
@@ -135,7 +128,7 @@ static uint32_t bits_of(const struct node *node, const struct wire_in_header *he
 		return bits & AVC_CHANGES_RECORDED ? bits | AVC_RECORDED : bits & ~AVC_RECORDED;
 	}
 	grant = grant_for(node, header, AVC_OPEN);
-	return grant != NULL && node->backing_id != 0 && grant->flags == (in->flags & ~HARMLESS) ? grant->bits : 0;
+	return grant != NULL && node->backing_id != 0 && grant->flags == (in->flags & ~AVC_HARMLESS) ? grant->bits : 0;
 }
 
 /* Return false if the backing file is a copy, and the file in the store now has another version than the copy. */
@@ -182,7 +175,7 @@ static bool may_write(const struct slot *slot)
 static void take_slot(unsigned number, const struct wire_in_header *header, struct node *node, struct slot *slot,
 		      uint64_t fh, enum avc_kind kind, struct avc_event *event)
 {
-	slot->age = atomic_load_explicit(&opens.age, memory_order_relaxed);
+	slot->age = atomic_load_explicit(&avc_age, memory_order_relaxed);
 	slot->opened.fh = fh;
 	slot->opened.node = node->id;
 	slot->opened.uid = header->uid;
@@ -264,7 +257,7 @@ bool opens_answer_open(struct seat *seat, unsigned number, int device, const str
 		out.open_flags |= FOPEN_NOFLUSH_FLAG;
 	slot->opened.flags = in.flags;
 	if (is_writer)
-		file = changes_open_writer(node, header->uid, in.flags & O_TRUNC, &slot->opened.attr);
+		file = writers_open(node, header->uid, in.flags & O_TRUNC, &slot->opened.attr);
 	given = (!is_writer || file >= 0) && give(seat, number, device, header, node, bits, slot, file, &out);
 	if (!given && file >= 0)
 		close(file);
@@ -379,21 +372,6 @@ bool opens_answer_release(struct seat *seat, unsigned number, int device, const 
 }
 
 /* ---- Changing: the event loop only, with all locks ---------------------------------------------- */
-
-bool opens_fit(const struct node *node, const struct avc_vector *vector)
-{
-	return vector->backing_id > 0 && (node->backing_id == 0 || node->backing_id == vector->backing_id);
-}
-
-void opens_install(struct node *node, struct grant *grant, const struct avc_vector *vector)
-{
-	node->backing_id = vector->backing_id;
-	node->of_version = vector->of_version;
-	node->version = vector->version;
-	atomic_store_explicit(&node->used, atomic_load(&opens.age), memory_order_relaxed);
-	grant->gid = vector->gid;
-	grant->flags = vector->flags & ~HARMLESS;
-}
 
 static void take(struct slot *slot, avc_take taken, void *context)
 {
@@ -528,7 +506,7 @@ void avc_age_opens(unsigned ages, avc_take taken, avc_unused unused, void *conte
 	if (!avc_is_open())
 		return;
 	avc_lock_all();
-	late.age = atomic_fetch_add(&opens.age, 1) + 1;
+	late.age = atomic_fetch_add(&avc_age, 1) + 1;
 	tree_tend(late.age, ages); /* INVARIANT: before Python gets handles, whose nodes it then takes over with their backing ids */
 	take_those(is_older, late.age, taken, context);
 	avc_each_node(tell_if_unused, &late);

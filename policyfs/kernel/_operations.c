@@ -13,15 +13,11 @@
 #include "_request_kinds.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #define LK_FLOCK_FLAG (1u << 0)
-
-/* Opens for reading send a FLUSH for so long after the last lock of a byte range: who locks one soon locks another. */
-#define RANGES_NS ((int64_t)60 * 1000000000)
 
 struct wire_lk_in {
 	uint64_t fh, owner, start, end;
@@ -33,9 +29,7 @@ _Static_assert(sizeof(struct wire_lk_in) == 48, "fuse_lk_in");
 static struct {
 	int fd;			/* the descriptor of the session's device, -1 without a session */
 	uint64_t session;	/* counts sessions: a request of an earlier session gets no answer */
-	_Atomic uint64_t taken;	/* one bit for each opcode that the callable takes */
-	atomic_bool every_flush; /* there are locks that a FLUSH may end */
-	_Atomic int64_t ranges_ns; /* the last request for a byte range in this session; 0: there was none */
+	uint64_t taken;		/* one bit for each opcode that the callable takes */
 	uint64_t lost_replies;
 	PyObject *callable;	/* owned; NULL while nothing is registered */
 } door = {.fd = -1};
@@ -214,21 +208,6 @@ static void call_door(const unsigned char *message, size_t size, const struct wi
 	Py_DECREF(pending);
 }
 
-/* True if requests for locks are taken: then the kernel must send each FLUSH that may end a lock. */
-static bool takes_locks(void)
-{
-	return (door.taken & ((uint64_t)1 << OPCODE_SETLK)) != 0;
-}
-
-/* INVARIANT: every handle that may lock a byte range for writing sends a FLUSH when it is closed. */
-bool avc_hears_close(bool writable)
-{
-	int64_t asked_ns = door.ranges_ns;
-
-	return takes_locks() && (writable || door.every_flush ||
-				 (asked_ns != 0 && avc_clock_ns(CLOCK_MONOTONIC) - asked_ns < RANGES_NS));
-}
-
 static void note_lock(const unsigned char *message, size_t size, const struct wire_in_header *header)
 {
 	struct wire_lk_in lock;
@@ -238,17 +217,7 @@ static void note_lock(const unsigned char *message, size_t size, const struct wi
 		return;
 	memcpy(&lock, message + sizeof(*header), sizeof(lock));
 	if (!(lock.flags & LK_FLOCK_FLAG))
-		door.ranges_ns = avc_clock_ns(CLOCK_MONOTONIC);
-}
-
-/* The kernel sends such a FLUSH only because Python takes lock requests (avc_hears_close). */
-bool avc_is_idle_flush(uint64_t fh)
-{
-	if (door.every_flush || !takes_locks())
-		return false;
-	if (fh >> FH_PASSTHROUGH_BIT)
-		return fh >> FH_NOFLUSH_BIT & 1;
-	return (fh >> FH_FLAGS_SHIFT & FOPEN_NOFLUSH_FLAG) != 0;
+		closes_lock_range();
 }
 
 /* True if the callable takes this request. It takes a WRITE only if the data were dropped (_lanes.h). */
@@ -291,8 +260,7 @@ void operations_session(int fd)
 {
 	door.fd = fd;
 	door.session++;
-	door.every_flush = false;
-	door.ranges_ns = 0;
+	closes_reset();
 	door.lost_replies = 0;
 }
 
@@ -315,6 +283,7 @@ PyObject *operations_register(PyObject *module, PyObject *args)
 	}
 	door.callable = callable == Py_None ? NULL : Py_NewRef(callable);
 	door.taken = callable == Py_None ? 0 : taken;
+	closes_take_locks((door.taken & BIT(OPCODE_SETLK)) != 0);
 	Py_XDECREF(before);
 	Py_RETURN_NONE;
 }
@@ -326,7 +295,7 @@ PyObject *operations_hear_flushes(PyObject *module, PyObject *every)
 	(void)module;
 	if (truth < 0)
 		return NULL;
-	door.every_flush = truth != 0;
+	closes_hear_all(truth != 0);
 	Py_RETURN_NONE;
 }
 

@@ -121,7 +121,7 @@ static bool wait_for_request(const struct place *place)
  * INVARIANT: the caller waits for the answer. While the kernel reads PID/stat, it keeps the caller's memory. If the
  * caller ended meanwhile, this thread would unmap the memory, and wait for the changed pages of its mappings to be
  * written: without end, if one of their file systems hangs. */
-void readers_give_way(unsigned seat, const unsigned char *message)
+static void give_way(unsigned seat, const unsigned char *message)
 {
 	struct place *place = &places[seat];
 	struct wire_in_header header;
@@ -142,7 +142,7 @@ static bool read_some(struct place *place)
 	struct pollfd bell = {.fd = readers.bell, .events = POLLIN};
 
 	while (atomic_load(&readers.mode) == READING) {
-		if (turns_relay(place->seat, readers.fd, place->buffer, readers.buffer_size))
+		if (turns_relay(place->seat, readers.fd, place->buffer, readers.buffer_size, give_way))
 			continue;
 		if (errno == EAGAIN)
 			return true;
@@ -203,6 +203,7 @@ static void set_mode(enum mode mode)
 	else
 		(void)!write(readers.bell, &count, sizeof(count));
 	pthread_mutex_lock(&readers.lock);
+	atomic_store(&turns_left, mode == READING);
 	atomic_store(&readers.mode, mode);
 	pthread_cond_broadcast(&readers.changed);
 	pthread_mutex_unlock(&readers.lock);
@@ -211,7 +212,7 @@ static void set_mode(enum mode mode)
 
 bool readers_active(void)
 {
-	return atomic_load_explicit(&readers.mode, memory_order_relaxed) == READING;
+	return atomic_load_explicit(&turns_left, memory_order_relaxed);
 }
 
 /* Give each reader a buffer. Return false if memory is short: the readers then go on resting. */

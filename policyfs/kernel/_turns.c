@@ -44,8 +44,15 @@ static struct {
 	bool over;	     /* a reader has found that the session is over */
 } turns = {.eventfd = -1};
 
+atomic_bool turns_left;
+
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards `turns` and the lanes */
 static pthread_cond_t room = PTHREAD_COND_INITIALIZER;	 /* the lanes are no longer full */
+
+static bool is_left(void)
+{
+	return atomic_load_explicit(&turns_left, memory_order_relaxed);
+}
 
 /* Make the eventfd readable if a request can be passed on, else not readable. */
 static void tell(void)
@@ -211,7 +218,7 @@ static ssize_t next(int fd, void *buffer, size_t size)
 		turns.spare = larger;
 		turns.spare_size = size;
 	}
-	if (!lanes_full() && (turns.over || !readers_active())) {
+	if (!lanes_full() && (turns.over || !is_left())) {
 		if (read_next(fd, buffer, size, &got))
 			return got;
 		if (got < 0)
@@ -238,7 +245,7 @@ ssize_t turns_read(int fd, void *buffer, size_t size)
 		got = next(fd, buffer, size);
 		error = errno;
 		pthread_mutex_unlock(&lock);
-		if (got <= 0 || !readers_active() || !avc_answer(0, fd, buffer, (size_t)got)) {
+		if (got <= 0 || !is_left() || !avc_answer(0, fd, buffer, (size_t)got)) {
 			errno = error;
 			return got;
 		}
@@ -290,21 +297,22 @@ static void relay(int fd, const unsigned char *message, size_t size)
 	tell();
 }
 
-bool turns_relay(unsigned seat, int fd, unsigned char *buffer, size_t size)
+bool turns_relay(unsigned seat, int fd, unsigned char *buffer, size_t size,
+		 void (*before)(unsigned, const unsigned char *))
 {
 	ssize_t got = -1;
 	int error = EAGAIN;
 
 	pthread_mutex_lock(&lock);
-	while (lanes_full() && readers_active())
+	while (lanes_full() && is_left())
 		pthread_cond_wait(&room, &lock);
-	if (readers_active()) {
+	if (is_left()) {
 		got = read(fd, buffer, size);
 		error = errno;
 	}
 	if (got >= 0 && avc_takes(buffer, (size_t)got)) {
 		pthread_mutex_unlock(&lock);
-		readers_give_way(seat, buffer);
+		before(seat, buffer);
 		if (avc_answer(seat, fd, buffer, (size_t)got))
 			return true;
 		pthread_mutex_lock(&lock);

@@ -276,17 +276,6 @@ PyObject *vectors_ring_early(PyObject *module, PyObject *early)
 	Py_RETURN_NONE;
 }
 
-uint64_t vectors_answered(uint32_t opcode)
-{
-	struct avc_counts counts;
-	uint64_t answered = 0;
-
-	avc_count(&counts);
-#define ADD(kind, of) answered += opcode == OPCODE_##of ? counts.kind : 0;
-	AVC_ANSWERS(ADD)
-#undef ADD
-	return answered;
-}
 
 PyObject *vectors_lock_names_in(PyObject *module, PyObject *file)
 {

@@ -17,16 +17,6 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-bool avc_hears_close(bool writable)
-{
-	return (void)writable, false;
-}
-
-bool avc_is_idle_flush(uint64_t fh)
-{
-	return (void)fh, false;
-}
-
 int main(int count, char **words)
 {
 	struct avc_vector vector = {.id = 7, .parent = 1, .name = "d", .name_size = 1, .uid = 1000,

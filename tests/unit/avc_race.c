@@ -756,16 +756,6 @@ static void check_readers_in_turn(void)
 	avc_clear(NULL, NULL);
 }
 
-bool avc_hears_close(bool writable)
-{
-	return (void)writable, false;
-}
-
-bool avc_is_idle_flush(uint64_t fh)
-{
-	return (void)fh, false;
-}
-
 /* The changing thread has the interpreter, but not while it waits in the cache. Another thread wants it, too. */
 
 static pthread_mutex_t interpreter = PTHREAD_MUTEX_INITIALIZER;

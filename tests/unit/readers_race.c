@@ -175,16 +175,6 @@ void work_end(uint64_t unique) /* no memory outlives this program */
 	(void)unique;
 }
 
-bool avc_hears_close(bool writable)
-{
-	return (void)writable, false;
-}
-
-bool avc_is_idle_flush(uint64_t fh)
-{
-	return (void)fh, false;
-}
-
 static void install(int directory)
 {
 	struct avc_vector vector = {.id = 7, .parent = 1, .directory = directory, .name = "name", .name_size = 4,

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import sysconfig
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,36 @@ HEADERS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "policyfs").rgl
 @functools.cache
 def fuse_flags():
     return run("pkg-config", "--cflags", "fuse3").stdout.split()
+
+
+ROOMS = {
+    "memory": "events messages saved_nodes work",
+    "table": "avc_directories avc_table seats",
+    "store": "store",
+    "answers": "avc changes closes direntries opens tree writers xattrs",
+    "queue": "faults lanes readers turns",
+    "device": "device interposition operations",
+    "door": "appender bridge listing vectors vectors_taken",
+}
+"""The rooms of the bridge. A room calls only those above it (docs/architecture/vectors.md)."""
+
+
+def test_the_rooms_of_the_bridge_call_none_below_and_no_circle(tmp_path):
+    objects = [tmp_path / f"{Path(source).stem[1:]}.o" for source in SOURCES if "kernel/" in source]
+    for made in objects:
+        source = f"policyfs/kernel/_{made.stem}.c"
+        include = f"-isystem{sysconfig.get_path('include')}"
+        done = run("gcc", "-O0", "-std=gnu11", "-c", "-o", str(made), include, *fuse_flags(), source)
+        assert done.returncode == 0, done.stderr
+    symbols = {made.stem: run("nm", "-P", str(made)).stdout.splitlines() for made in objects}
+    named = [(part, *line.split()[:2]) for part, lines in symbols.items() for line in lines]
+    defined = {name: part for part, name, kind in named if kind in "TDBCR"}
+    calls = {(part, defined[name]) for part, name, kind in named if kind == "U" and name in defined}
+    floors = {part: floor for floor, parts in enumerate(ROOMS.values()) for part in parts.split()}
+    assert floors.keys() == symbols.keys()
+    assert [(one, other) for one, other in calls if floors[other] > floors[one]] == []
+    graph = {part: {other for one, other in calls if one == part and other != part} for part in symbols}
+    list(TopologicalSorter(graph).static_order())  # raises CycleError
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -14,8 +14,9 @@ from tests.support.machine.objects import KERNEL, build, options
 HERE = Path(__file__).parent
 MILLISECONDS = count(250, 60_000)
 SOURCES = (
-    "_avc.c", "_avc_directories.c", "_avc_table.c", "_changes.c", "_events.c", "_faults.c", "_lanes.c",
-    "_opens.c", "_readers.c", "_saved_nodes.c", "_tree.c", "_turns.c", "_xattrs.c",
+    "_avc.c", "_avc_directories.c", "_avc_table.c", "_changes.c", "_closes.c", "_events.c", "_faults.c",
+    "_lanes.c", "_messages.c", "_opens.c", "_readers.c", "_saved_nodes.c", "_seats.c", "_store.c", "_tree.c",
+    "_turns.c", "_writers.c", "_xattrs.c",
 )  # fmt: skip
 THREAD = "-fsanitize=thread"
 SANITIZERS = {"thread": (THREAD,), "address": ("-fsanitize=address,undefined", "-fno-sanitize-recover")}
