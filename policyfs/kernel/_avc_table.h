@@ -1,5 +1,4 @@
-/* The interfaces between the parts of the access vector cache: answers (_avc.c), the table (_avc_table.c), its
- * directories (_avc_directories.c), opens (_opens.c), and the events of opens (_events.c). */
+/* The interfaces between the parts of the access vector cache. */
 
 #ifndef POLICYFS_AVC_TABLE_H
 #define POLICYFS_AVC_TABLE_H

@@ -20,10 +20,6 @@
 
 int appender_add_type(PyObject *module);
 
-/* _listing.c: Python's side of _direntries.c */
-
-PyObject *listing_new(PyObject *module, PyObject *unused);
-
 /* _interposition.c */
 
 /* Find libfuse's own functions. Return false if libfuse lacks one of them. */
@@ -44,20 +40,9 @@ ssize_t device_read(int fd, void *buffer, size_t size, void *userdata);
 ssize_t device_writev(int fd, struct iovec *iov, int count, void *userdata);
 
 /* device_attach() begins a session with its descriptor. process() lets libfuse process a request as if it had just been
- * read. device_detach() ends the session: afterwards no thread uses
- * the descriptor. */
+ * read. device_detach() ends the session: afterwards no thread uses the descriptor. */
 void device_attach(int fd, void (*process)(void *message, size_t size));
 void device_detach(void);
-
-PyObject *device_prepare(PyObject *module, PyObject *args);
-PyObject *device_counters(PyObject *module, PyObject *unused);
-PyObject *device_attached(PyObject *module, PyObject *unused);
-PyObject *device_lost_replies(PyObject *module, PyObject *unused);
-PyObject *device_raw_request(PyObject *module, PyObject *unused);
-PyObject *device_notify(PyObject *module, PyObject *args);
-PyObject *device_init_request(PyObject *module, PyObject *unused);
-PyObject *device_adopt(PyObject *module, PyObject *request);
-PyObject *device_negotiated(PyObject *module, PyObject *unused);
 
 /* _operations.c */
 
@@ -70,8 +55,6 @@ bool operations_take(const unsigned char *message, size_t size);
 /* Number of the callable's replies that the kernel did not take since the session began. */
 uint64_t operations_lost(void);
 
-PyObject *operations_register(PyObject *module, PyObject *args);
-PyObject *operations_hear_flushes(PyObject *module, PyObject *every);
 int operations_add_types(PyObject *module);
 
 /* _turns.c */
@@ -95,8 +78,6 @@ size_t work_size(void);
 
 /* Keep no requests any more. */
 void work_reset(void);
-
-PyObject *work_start(PyObject *module, PyObject *args);
 
 /* Stop counting a request as under way. Does nothing if the request was not counted. */
 void turns_answered(uint64_t unique);
@@ -122,17 +103,11 @@ void turns_session_over(void);
 /* Wake a reader that waits for room. */
 void turns_make_room(void);
 
-PyObject *turns_let_rest(PyObject *module, PyObject *unique);
-PyObject *turns_take(PyObject *module, PyObject *args);
-PyObject *turns_waiting(PyObject *module, PyObject *unused);
-
 /* _faults.c */
 
 /* Fill a set with all signals that a thread may block. INVARIANT: no thread blocks the signals of faults in C. At a
  * fault in a thread that blocks them, the kernel calls no handler, but makes a core dump. */
 void signals_except_faults(sigset_t *signals);
-
-PyObject *faults_end(PyObject *module, PyObject *unused);
 
 /* _readers.c */
 
@@ -145,54 +120,45 @@ void readers_weigh(unsigned passed);
 /* End all readers, and wait for them. */
 void readers_stop(void);
 
-PyObject *readers_start(PyObject *module, PyObject *args);
-PyObject *readers_shares(PyObject *module, PyObject *args);
-PyObject *readers_state(PyObject *module, PyObject *unused);
-
 /* _vectors.c: Python's side of _avc.c */
 
 /* Size of the memory for open_vectors(), in bytes. */
 long vectors_opens_size(void);
 long vectors_own_size(void);
 
-PyObject *vectors_open(PyObject *module, PyObject *args);
-PyObject *vectors_install(PyObject *module, PyObject *args);
-PyObject *vectors_see_all(PyObject *module, PyObject *args);
-PyObject *vectors_drop(PyObject *module, PyObject *id);
-PyObject *vectors_leave(PyObject *module, PyObject *id);
-PyObject *vectors_drop_all(PyObject *module, PyObject *unused);
-PyObject *vectors_clear(PyObject *module, PyObject *unused);
-PyObject *vectors_take(PyObject *module, PyObject *args);
-PyObject *vectors_writer_file(PyObject *module, PyObject *fh);
-PyObject *vectors_read_opens(PyObject *module, PyObject *memory);
-PyObject *vectors_read_own(PyObject *module, PyObject *args);
-PyObject *vectors_free_taken(PyObject *module, PyObject *fh);
-PyObject *vectors_end_opens(PyObject *module, PyObject *id);
-PyObject *vectors_age_opens(PyObject *module, PyObject *ages);
-PyObject *vectors_take_events(PyObject *module, PyObject *unused);
-PyObject *vectors_events_bell(PyObject *module, PyObject *unused);
-PyObject *vectors_ring_early(PyObject *module, PyObject *early);
-PyObject *vectors_allow(PyObject *module, PyObject *args);
-PyObject *vectors_is_allowed(PyObject *module, PyObject *args);
-PyObject *vectors_register_as(PyObject *module, PyObject *uid);
-PyObject *vectors_know(PyObject *module, PyObject *args);
-PyObject *vectors_list(PyObject *module, PyObject *args);
-PyObject *vectors_unlist(PyObject *module, PyObject *id);
-PyObject *vectors_take_nodes(PyObject *module, PyObject *args);
 /* For _vectors.c and _vectors_taken.c. Each returns false with a Python error. */
 bool vectors_is_loop(void);
 bool vectors_read_number(PyObject *argument, unsigned long long *number);
 bool vectors_has_size(const void *memory, size_t bytes, size_t size);
-PyObject *vectors_passes_through(PyObject *module, PyObject *unused);
-PyObject *vectors_lock_names_in(PyObject *module, PyObject *file);
-PyObject *vectors_held_in(PyObject *module, PyObject *file);
-PyObject *vectors_name_number(PyObject *module, PyObject *args);
-PyObject *vectors_changed(PyObject *module, PyObject *inode);
-PyObject *vectors_own_nodes(PyObject *module, PyObject *unused);
-PyObject *vectors_own_backed(PyObject *module, PyObject *unused);
-PyObject *vectors_read_proc(PyObject *module, PyObject *directory);
-PyObject *vectors_exempt(PyObject *module, PyObject *pid);
-PyObject *vectors_no_capabilities(PyObject *module, PyObject *truth);
-PyObject *vectors_counts(PyObject *module, PyObject *unused);
+
+/* The functions for Python: their names there and here. bridge.py, vectors.py and _bridge.pyi say what they do. */
+#define BRIDGE_FUNCTIONS(of) \
+	of(prepare, device_prepare, VARARGS) of(counters, device_counters, NOARGS) of(attached, device_attached, NOARGS) \
+	of(lost_replies, device_lost_replies, NOARGS) of(operations, operations_register, VARARGS) \
+	of(end_at_faults, faults_end, NOARGS) of(hear_flushes, operations_hear_flushes, O) of(let_rest, turns_let_rest, O) \
+	of(take_turns, turns_take, VARARGS) of(waiting, turns_waiting, NOARGS) of(start_work, work_start, VARARGS) \
+	of(start_readers, readers_start, VARARGS) of(reader_shares, readers_shares, VARARGS) \
+	of(reader_state, readers_state, NOARGS) of(open_vectors, vectors_open, VARARGS) \
+	of(install_vector, vectors_install, VARARGS) of(see_all_vector, vectors_see_all, VARARGS) \
+	of(take_opens, vectors_take, VARARGS) of(writer_file, vectors_writer_file, O) of(read_opens, vectors_read_opens, O) \
+	of(read_own, vectors_read_own, VARARGS) of(free_taken, vectors_free_taken, O) of(end_opens, vectors_end_opens, O) \
+	of(age_opens, vectors_age_opens, O) of(take_events, vectors_take_events, NOARGS) \
+	of(events_bell, vectors_events_bell, NOARGS) of(ring_early, vectors_ring_early, O) \
+	of(leave_directory, vectors_leave, O) of(drop_vectors, vectors_drop, O) \
+	of(drop_all_vectors, vectors_drop_all, NOARGS) of(clear_vectors, vectors_clear, NOARGS) \
+	of(allow_directory, vectors_allow, VARARGS) of(is_allowed, vectors_is_allowed, VARARGS) \
+	of(register_as, vectors_register_as, O) of(lock_names_in, vectors_lock_names_in, O) of(held_in, vectors_held_in, O) \
+	of(name_number, vectors_name_number, VARARGS) of(passes_through, vectors_passes_through, NOARGS) \
+	of(know_inode, vectors_know, VARARGS) of(list_file, vectors_list, VARARGS) of(unlist_file, vectors_unlist, O) \
+	of(take_nodes, vectors_take_nodes, VARARGS) of(changed, vectors_changed, O) \
+	of(own_nodes, vectors_own_nodes, NOARGS) of(own_backed, vectors_own_backed, NOARGS) \
+	of(read_proc, vectors_read_proc, O) of(exempt, vectors_exempt, O) of(no_capabilities, vectors_no_capabilities, O) \
+	of(vector_counts, vectors_counts, NOARGS) of(DirectoryEntries, listing_new, NOARGS) \
+	of(raw_request, device_raw_request, NOARGS) of(notify, device_notify, VARARGS) \
+	of(negotiated, device_negotiated, NOARGS) of(init_request, device_init_request, NOARGS) of(adopt, device_adopt, O)
+
+#define DECLARED(name, function, arguments) PyObject *function(PyObject *module, PyObject *argument);
+BRIDGE_FUNCTIONS(DECLARED)
+#undef DECLARED
 
 #endif

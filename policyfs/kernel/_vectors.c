@@ -169,17 +169,6 @@ PyObject *vectors_is_allowed(PyObject *module, PyObject *args)
 	return PyBool_FromLong(avc_is_raw(id, uid));
 }
 
-PyObject *vectors_register_as(PyObject *module, PyObject *uid)
-{
-	unsigned long number = PyLong_AsUnsignedLong(uid);
-
-	(void)module;
-	if (PyErr_Occurred())
-		return NULL;
-	avc_register_as((uint32_t)number);
-	Py_RETURN_NONE;
-}
-
 PyObject *vectors_passes_through(PyObject *module, PyObject *unused)
 {
 	(void)module, (void)unused;
@@ -222,17 +211,6 @@ PyObject *vectors_list(PyObject *module, PyObject *args)
 		(long long)wire_time_ns(attr->ctime, attr->ctimensec));
 }
 
-PyObject *vectors_unlist(PyObject *module, PyObject *id)
-{
-	unsigned long long number;
-
-	(void)module;
-	if (!vectors_read_number(id, &number))
-		return NULL;
-	avc_unlist(number);
-	Py_RETURN_NONE;
-}
-
 PyObject *vectors_drop(PyObject *module, PyObject *id)
 {
 	unsigned long long number;
@@ -241,17 +219,6 @@ PyObject *vectors_drop(PyObject *module, PyObject *id)
 	if (!vectors_read_number(id, &number))
 		return NULL;
 	return PyLong_FromUnsignedLongLong(avc_drop(number));
-}
-
-PyObject *vectors_leave(PyObject *module, PyObject *id)
-{
-	unsigned long long number;
-
-	(void)module;
-	if (!vectors_read_number(id, &number))
-		return NULL;
-	avc_leave(number);
-	Py_RETURN_NONE;
 }
 
 PyObject *vectors_drop_all(PyObject *module, PyObject *unused)
@@ -269,36 +236,6 @@ PyObject *vectors_events_bell(PyObject *module, PyObject *unused)
 	return PyLong_FromLong(avc_events_bell());
 }
 
-PyObject *vectors_ring_early(PyObject *module, PyObject *early)
-{
-	(void)module;
-	avc_ring_early(early == Py_True);
-	Py_RETURN_NONE;
-}
-
-
-PyObject *vectors_lock_names_in(PyObject *module, PyObject *file)
-{
-	long fd = PyLong_AsLong(file);
-
-	(void)module;
-	if (PyErr_Occurred())
-		return NULL;
-	avc_lock_names_in((int)fd);
-	Py_RETURN_NONE;
-}
-
-PyObject *vectors_held_in(PyObject *module, PyObject *file)
-{
-	long fd = PyLong_AsLong(file);
-
-	(void)module;
-	if (PyErr_Occurred())
-		return NULL;
-	avc_held_in((int)fd);
-	Py_RETURN_NONE;
-}
-
 /* name_number(device, inode, name) */
 PyObject *vectors_name_number(PyObject *module, PyObject *args)
 {
@@ -312,35 +249,45 @@ PyObject *vectors_name_number(PyObject *module, PyObject *args)
 	return PyLong_FromUnsignedLongLong(avc_name_number(device, inode, name, (size_t)size));
 }
 
-/* read_proc(directory) */
-PyObject *vectors_read_proc(PyObject *module, PyObject *directory)
+static void read_proc(int directory)
 {
-	long fd = PyLong_AsLong(directory);
-
-	(void)module;
-	if (PyErr_Occurred())
-		return NULL;
-	proc_directory = (int)fd;
-	Py_RETURN_NONE;
+	proc_directory = directory;
 }
 
-PyObject *vectors_exempt(PyObject *module, PyObject *pid)
-{
-	unsigned long number = PyLong_AsUnsignedLong(pid);
+/* Functions that tell the cache one number (or a truth value), and return None. */
+#define TELLS(function, kind, tell) \
+	PyObject *function(PyObject *module, PyObject *argument) \
+	{ \
+		const long long number = PyLong_AsLongLong(argument); \
+\
+		(void)module; \
+		if (PyErr_Occurred()) \
+			return NULL; \
+		tell((kind)number); \
+		Py_RETURN_NONE; \
+	}
+TELLS(vectors_register_as, uint32_t, avc_register_as)
+TELLS(vectors_lock_names_in, int, avc_lock_names_in)
+TELLS(vectors_held_in, int, avc_held_in)
+TELLS(vectors_read_proc, int, read_proc)
+TELLS(vectors_exempt, uint32_t, avc_exempt)
+TELLS(vectors_no_capabilities, bool, avc_has_no_capabilities)
+TELLS(vectors_ring_early, bool, avc_ring_early)
 
-	(void)module;
-	if (PyErr_Occurred())
-		return NULL;
-	avc_exempt((uint32_t)number);
-	Py_RETURN_NONE;
-}
-
-PyObject *vectors_no_capabilities(PyObject *module, PyObject *truth)
-{
-	(void)module;
-	avc_has_no_capabilities(truth == Py_True);
-	Py_RETURN_NONE;
-}
+/* The same about a node. Event loop only. */
+#define TELLS_OF_NODE(function, tell) \
+	PyObject *function(PyObject *module, PyObject *id) \
+	{ \
+		unsigned long long number; \
+\
+		(void)module; \
+		if (!vectors_read_number(id, &number)) \
+			return NULL; \
+		tell(number); \
+		Py_RETURN_NONE; \
+	}
+TELLS_OF_NODE(vectors_unlist, avc_unlist)
+TELLS_OF_NODE(vectors_leave, avc_leave)
 
 PyObject *vectors_counts(PyObject *module, PyObject *unused)
 {
