@@ -16,6 +16,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import hypothesis
@@ -26,6 +27,7 @@ from tests.support.machine.block_groups import spread
 from tests.support.machine.counts import SOAK
 from tests.support.machine.huge_pages import Collapsed
 from tests.support.machine.namespace import clear_away, enter_private_namespace, mount_memory
+from tests.support.machine.proofs import settled
 from tests.support.machine.second_try import SecondTry
 from tests.support.machine.side_by_side import SideBySide
 from tests.support.machine.watchdog import Watchdog
@@ -107,6 +109,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--second-try", action="store_true", help="let what failed beside others pass alone, if it may"
     )
+    parser.addoption(
+        "--changed-proofs", action="store_true", help="leave out proofs about which nothing has changed"
+    )
     parser.addoption("--jobs", type=int, default=1, metavar="N", help="run the tests in N processes")
 
 
@@ -176,12 +181,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if is_below(item.path) or {"mounts", "module_mounts"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.mount)
     hold_to_the_name(items)
+    if config.getoption("changed_proofs"):
+        _leave_out(config, items, settled())
     mounting = config.stash[MOUNTING] = any(item.get_closest_marker("mount") for item in items)
     if mounting and os.geteuid() != 0:
         raise pytest.UsageError("tests that mount need root; choose others with: -m 'not mount'")
     if mounting and config.getoption("jobs") == 1:
         config.stash[RUN].may_mount()
     items.sort(key=lambda item: (-deadline_s(item), item.get_closest_marker("mount") is None))
+
+
+def _leave_out(config: pytest.Config, items: list[pytest.Item], tests: AbstractSet[str]) -> None:
+    """Deselect tests by their node ids without parameters."""
+    out = [item for item in items if item.nodeid.split("[")[0] in tests]
+    config.hook.pytest_deselected(items=out)
+    items[:] = [item for item in items if item.nodeid.split("[")[0] not in tests]
 
 
 @pytest.hookimpl(wrapper=True)
