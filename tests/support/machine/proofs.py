@@ -5,8 +5,8 @@
 
 tests/proofs.txt has a line for each file of tests with proofs: a digest of what they hang on, the file, and
 the names of the proofs. While the digest is the one of now, `make test` leaves them out; `make proofs` and
-`make soak` run them all. They hang on the file, its conftest.py, and what it imports of tests/ and policyfs/; on
-the modules of the guards that it names, and what these import of policyfs/, which is what they patch; and on
+`make soak` run them all. They hang on the file, its conftest.py, and what it imports of tests/ and policyfs/;
+on the modules of the guards that it names, and what these import of policyfs/, which is what they patch; on
 the C sources, if one of these is their Python side or the file compiles them.
 """
 
