@@ -12,12 +12,14 @@ from tests.support.machine.documents import CHECKOUT
 
 TREE = {
     "tests/conftest.py": "",
-    "tests/attack/test_doors.py": "from tests.tools import tool\nOPEN = 'other,no-doors'\n",
+    "tests/attack/test_doors.py": "from tests.tools import tool\nOPEN = 'tests.opened', 'other,no-doors'\n",
     "tests/tools.py": "",
+    "tests/opened.py": "import policyfs.roof\n",
     "tests/attack/guards_doors.py": "import policyfs.doors\ndef no_doors():\n    pass\n",
     "tests/attack/guards_windows.py": "import policyfs.windows\ndef no_windows():\n    pass\n",
     "policyfs/doors.py": "from policyfs import hinges\n",
     "policyfs/windows.py": "",
+    "policyfs/roof.py": "",
     "policyfs/hinges.py": "",
 }
 PROOF = "tests/attack/test_doors.py::test_it_is_open"

@@ -38,13 +38,22 @@ def hangs_on(test: Path) -> set[Path]:
     """Return the files that the proofs of a file of tests hang on."""
     found = {test, *_imported(test, ("tests", "policyfs"))}
     found |= {above / "conftest.py" for above in test.parents if (above / "conftest.py").is_file()}
-    named = {name for words in _strings(test) for name in words.split(",")}
-    for guards in [*test.parent.glob("guards*.py"), *test.parent.glob("weakened.py")]:
-        if named & {*_strings(guards), *_functions(guards)}:
-            found |= {guards, *_imported(guards, ("policyfs",))}
+    for guards in _guards({name for words in _strings(test) for name in words.split(",")}):
+        found |= {guards, *_imported(guards, ("policyfs",))}
     if found & {CHECKOUT / file for file in _LEADING_TO_C}:
         found |= {*(CHECKOUT / "policyfs/kernel").rglob("*.[ch]"), *test.parent.rglob("*.[ch]")}
     return found
+
+
+def _guards(named: set[str]) -> Iterator[Path]:
+    """Yield the modules of tests/attack that define a guard with one of these names, and those so named."""
+    attacks = CHECKOUT / "tests/attack"
+    for path in [*attacks.glob("guards*.py"), *attacks.glob("weakened.py")]:
+        if named & {*_strings(path), *_functions(path)}:
+            yield path
+    for name in named - {"tests.attack.weakened"}:
+        if name.startswith("tests.") and (path := CHECKOUT / f"{name.replace('.', '/')}.py").is_file():
+            yield path
 
 
 def _digest(file: str) -> str:
