@@ -214,7 +214,8 @@ def test_answers_narrow_what_known_programs_may_do(place: Path, monkeypatch: pyt
     compose, policy = place / "app/compose.yaml", place / "etc/media.yaml"
     said = init(place, monkeypatch, "", "yes", "", "files")  # Jellyfin: no places; texts as they are
     assert said.returncode == 0, said
-    assert "jellyfin: as before, but without places, at /media/films" in said.stdout
+    assert "jellyfin: reads /Films, /Müsik, alt, without places, at /media/films" in said.stdout
+    assert "own: files that the app owns" not in said.stdout, "a matrix with a condition in each cell"
     assert said.stdout.splitlines()[-1].startswith("as before: 2 services, 1 restricted")
     text = policy.read_text()
     assert "require: {redact: [location]}\n    who: {app: jellyfin}\n" in text
@@ -225,7 +226,7 @@ def test_answers_narrow_what_known_programs_may_do(place: Path, monkeypatch: pyt
     compose.write_text(compose.read_text().replace("volumes: {syncthing: }", sonarr))
     said = init(place, monkeypatch, "", "yes", "files")  # Sonarr keeps what others make; no other is asked
     assert said.returncode == 0, said
-    assert "sonarr: as before, but keeps what others make, at /tv\n" in said.stdout
+    assert "sonarr: reads /Films; keeps what others make, and adds files, in /Films, at /tv\n" in said.stdout
     compose.write_text(
         compose.read_text().replace("Films:/tv']", f"Films:/tv', '{place}/srv/media/Photos:/m']")
     )

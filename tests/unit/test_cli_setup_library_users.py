@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.cli.setup import library_users
-from policyfs.cli.setup.library_users import User, likely_library, of_compose, of_unit, site_text
+from policyfs.cli.setup.library_users import User, likely_library, of_compose, of_others, of_unit, site_text
 from policyfs.cli.setup.unit_rights import Bind, UnitRights
 from policyfs.cli.site.compose_document import read_compose
 from policyfs.cli.site.site_document import Target, site_of
@@ -63,6 +63,29 @@ def test_a_container_has_the_same_directories_at_the_same_paths(
     site = site_of("/x/media.site.yaml", site_text("media", str(store), "/x/media.yaml", [user]).encode())
     assert [mount.targets for mount in site.mounts] == [wanted]
     assert [mount.options.posix for mount in site.mounts] == [True]
+
+
+def test_absent_directories_and_other_libraries_of_the_same_services_are_told(store: Path) -> None:
+    disk = store.parent.parent / "disk2/films"
+    disk.mkdir(parents=True)
+    (alone := store.parent.parent / "opt/a").mkdir(parents=True)
+    volumes = ["./config:/config", "S/Films:/films", f"{disk}:/films2"]
+    file, found = (
+        store.parent.parent / "app/compose.yaml",
+        users(store, a=[*volumes, f"{alone}:/a"], b=volumes),
+    )
+    absent = [f"{store.parent}/fims:/more", "./none:/none", "S/none:/n"]
+    found += users(store, a=[*volumes, f"{alone}:/a"], b=volumes, c=absent)
+    told = list(
+        of_others(read_compose(str(file)), str(store), [one for one in found if isinstance(one, User)])
+    )
+    assert told == [
+        f"a, b: {disk} is no part of this library: `policyfs init` it, too",
+        f"c: {store.parent}/fims is not there: a typing error, or a disk that is absent?",
+    ]
+    with_disk = [f"{alone}:/a", "S:/s"]
+    users(store, a=with_disk)
+    assert list(of_others(read_compose(str(file)), str(store), [User("a", container="a")])) == []
 
 
 def test_a_service_with_more_than_the_library_or_what_is_absent_is_told(store: Path) -> None:

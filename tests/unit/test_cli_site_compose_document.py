@@ -110,6 +110,15 @@ def test_what_is_elsewhere_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert relative == "the volume own has ./a (none), whose files policyfs does not know"
 
 
+def test_keys_with_typing_errors_are_named(tmp_path: Path) -> None:
+    text = "x-all: 1\nservices: {a: {volume: [/x:/x], x-more: 1, image: a}, b: null}\nvolume: {}\nfoo: 1"
+    assert read(tmp_path, text).unread == (
+        "the file has the key foo, which Compose does not know",
+        "the file has the key volume, which Compose does not know; write volumes",
+        "the service a has the key volume, which Compose does not know; write volumes",
+    )
+
+
 def test_a_project_directory_is_where_paths_begin(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "own/.env").write_text("FILMS=/srv/films")

@@ -142,6 +142,7 @@ def test_compose_1_merges_targets_without_override(tmp_path: Path) -> None:
     )
     own.write_text(f"services: {{player: {{image: x}}, tv: {{image: x, volumes: {volumes}}}}}\n")
     merged.write_text(compose_file(site, is_old=True))
+    assert "before you use it, add `create_host_path: false`" in merged.read_text()
     command = ["docker-compose", "-f", str(own), "-f", str(merged), "config"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -10,6 +10,7 @@ from typing import Final
 
 from policyfs.policy.layout.quoting import name_text
 from policyfs.policy.lint.rights import like_backup, of_copies
+from policyfs.trail.lines.table import shown
 
 _READ: Final = "[see, read]"
 _CHANGE: Final = "[see, read, write, create, delete, attr]"
@@ -61,9 +62,14 @@ class Access:
     @property
     def told(self) -> str:
         """A few words for the list of services."""
-        less = "keeps what others make" if self.adds else ""
-        hidden = "without places" if self.hide_places else ""
-        return ", but ".join(filter(None, ("as before", ", ".join(filter(None, (less, hidden))))))
+        if not (self.adds or self.hide_places):
+            return "as before"
+        hidden = ", without places" if self.hide_places else ""
+        parts = (
+            ("may do all in", self.changes, ""), ("reads", self.reads, hidden),
+            ("keeps what others make, and adds files, in", self.adds, ""),
+        )  # fmt: skip
+        return "; ".join(f"{what} {', '.join(map(shown, paths))}{how}" for what, paths, how in parts if paths)
 
     def _free(self, path: str) -> bool:
         kept = self.keep_others or self.hide_places

@@ -30,6 +30,7 @@ from policyfs.cli.setup.library_users import (
     likely_library,
     likely_units,
     of_compose,
+    of_others,
     of_unit,
     site_text,
 )
@@ -118,7 +119,8 @@ def run_init(args: argparse.Namespace) -> int:
     if compose and any(user.container for user in users):
         override = Override(compose.path, place_for(compose.path, name))
         files[override.place.path] = compose_file(site, is_old=is_old_compose())
-    print(text_of(matrix(engine.policy), columns(), colours=wanted(sys.stdout)))
+    if not any(one.adds or one.hide_places for one in accesses):  # else a table of many conditions
+        print(text_of(matrix(engine.policy), columns(), colours=wanted(sys.stdout)))
     _tell(users, files, override)
     if not (answer := _answer(questions)):
         return EXIT_OK
@@ -288,9 +290,9 @@ def _users(
             print(f"note: {shown(user)}", file=sys.stderr)
     served = {user.container for user in users}
     unmeant = [one for one in containers if one.name not in meant]
-    for text in past_policy(unmeant, compose.path if compose else "", served, store):
-        print(f"note: {text}", file=sys.stderr)
-    for text in past_quadlets(store):
+    notes = [shown(text) for text in of_others(compose, store, users)] if compose else []
+    notes += past_policy(unmeant, compose.path if compose else "", served, store)
+    for text in (*notes, *past_quadlets(store)):
         print(f"note: {text}", file=sys.stderr)
     units = likely_units()
     if units or not users:

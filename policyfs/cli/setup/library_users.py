@@ -100,6 +100,27 @@ def of_compose(compose: ComposeFile, store: str) -> Iterator[User | str]:
             yield user
 
 
+def of_others(compose: ComposeFile, store: str, users: Sequence[User]) -> Iterator[str]:
+    """Yield a text for each directory of a compose file, outside of its own, that is absent, or that users of
+    the library share, or have on another disk: it is another library."""
+    own = [os.path.dirname(os.path.realpath(compose.path)), *_NO_LIBRARY, store]
+    near = {os.stat(one).st_dev for one in (store, "/")}
+    names: dict[str, list[str]] = {}
+    for name in compose.services:
+        for volume in compose.volumes(name):
+            source = volume.source or ""
+            if source and not any(f"{source}/".startswith(f"{one}/") for one in own):
+                names.setdefault(source, []).append(name)
+    served = {user.container for user in users}
+    for source, having in names.items():
+        if not os.path.lexists(source):
+            yield f"{', '.join(having)}: {source} is not there: a typing error, or a disk that is absent?"
+        elif os.path.isdir(source) and not reaches(source, store) and served & {*having}:
+            is_other = len({*having}) > 1 or os.stat(source).st_dev not in near
+            told = f"{', '.join(having)}: {source} is no part of this library: `policyfs init` it, too"
+            yield from [told] * is_other
+
+
 def _app_name(name: str) -> str:
     return re.sub(r"[^a-z0-9._-]", "-", name.lower())[:40].lstrip("._-") or "app"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Final, NamedTuple
 
 from policyfs.cli.site.compose_project import NAMES, OVERRIDES, VARIABLE, Place, Project, Tree
@@ -12,6 +13,20 @@ from policyfs.errors import PolicyfsError
 from policyfs.trail.lines.table import shown
 
 _MAX_NESTED: Final = 20
+_TOP: Final = "configs include models name networks secrets services version volumes"
+_SERVICE: Final = """
+    annotations attach blkio_config build cap_add cap_drop cgroup cgroup_parent command configs container_name
+    cpu_count cpu_percent cpu_period cpu_quota cpu_rt_period cpu_rt_runtime cpu_shares cpus cpuset
+    credential_spec depends_on deploy develop device_cgroup_rules devices dns dns_opt dns_search domainname
+    entrypoint env_file environment expose extends external_links extra_hosts gpus group_add healthcheck
+    hostname image init ipc isolation label_file labels links logging mac_address mem_limit mem_reservation
+    mem_swappiness memswap_limit models network_mode networks oom_kill_disable oom_score_adj pid pids_limit
+    platform ports post_start pre_stop privileged profiles provider pull_policy pull_refresh_after read_only
+    restart runtime scale secrets security_opt shm_size stdin_open stop_grace_period stop_signal storage_opt
+    sysctls tmpfs tty ulimits use_api_socket user userns_mode uts volume_driver volumes volumes_from
+    working_dir
+"""
+"""The keys of a file and of a service: compose-spec.json of github.com/compose-spec/compose-spec."""
 
 
 class Volume(NamedTuple):
@@ -142,7 +157,9 @@ def _two_names(path: str) -> Iterator[str]:
 def _unread(tree: Tree) -> Iterator[str]:
     """Yield a text for each volume whose directory is not known."""
     services, used = _mapping(tree.get("services")), set()
+    yield from (f"the file has {told}" for told in _unknown(tree, _TOP))
     for name, service in services.items():
+        yield from (f"the service {shown(name)} has {told}" for told in _unknown(service, _SERVICE))
         its, who = _mapping(service), f"the service {shown(name)} has"
         for other in map(str, _list(its.get("volumes_from"))):
             if other.partition(":")[0] not in services:
@@ -157,6 +174,16 @@ def _unread(tree: Tree) -> Iterator[str]:
     for name, one in _mapping(tree.get("volumes")).items():
         if name in used and (told := _elsewhere(_mapping(one))):
             yield f"the volume {shown(name)} {told}"
+
+
+def _unknown(tree: object, words: str) -> Iterator[str]:
+    """Yield a text for each key that Compose does not know, as a typing error."""
+    known = words.split()
+    for key in sorted(map(str, {*_mapping(tree)} - {*known})):
+        if not key.startswith("x-"):
+            close = get_close_matches(key, known, 1)
+            hint = f"; write {close[0]}" if close else ""
+            yield f"the key {shown(key)}, which Compose does not know{hint}"
 
 
 def _homes(tree: Tree) -> Iterator[str]:

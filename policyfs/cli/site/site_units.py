@@ -353,7 +353,10 @@ def compose_file(site: Site, *, is_old: bool = False) -> str:
     out = io.StringIO()
     out.write(f"# Made by `policyfs compose` of {site.file}, to be merged over your compose file:\n")
     out.write("#   docker compose -f compose.yaml -f this-file.yaml up\n")
-    if not is_old:
+    if is_old:  # its schema refuses the key, and the engine then refuses a volume without a directory
+        out.write("# For docker-compose 1. A later Compose may give containers empty directories while the\n")
+        out.write("# mounts are down: before you use it, add `create_host_path: false` below each `bind:`.\n")
+    else:
         out.write("# (docker-compose 1, of Debian 12: remove the lines with create_host_path.)\n")
     YAML().dump({"services": services}, out)
     out.write("# Or as options of `docker run` and `podman run`:\n")
