@@ -62,21 +62,24 @@ class StoreRecord(NamedTuple):
     root: str = ""
 
 
-def check_store(store: str) -> None:
-    """Compare a store with its record; a store without a record gets one. store: absolute, without symlinks.
-    Raises StoreAbsentError with the difference and the remedy; PolicyfsError for errors of the record."""
+def check_store(store: str, *, writes: bool = True) -> None:
+    """Compare a store with its record; a store without a record gets one, unless *writes* is False. store:
+    absolute, without symlinks.
+
+    Raises StoreAbsentError with the difference and the remedy; PolicyfsError for errors of the record.
+    """
     if not os.path.isdir(store):
         wrong = "is not a directory" if os.path.exists(store) else "does not exist"
         raise StoreAbsentError(f"the store {store} {wrong}; mount its file system, or correct the path")
     before = _read(store)
     # The record counts the marker only if it is there: a new one would make an absent store look present.
-    now = _examined(store, marks=before is None)
+    now = _examined(store, marks=writes and before is None)
     if before is not None and (wrong := "; ".join(_differences(before, now))):
         raise StoreAbsentError(
             f"the store {store} is not as it was: {wrong}. Mount its file system; if all is as it should be,"
             f" `policyfs accept {store}` makes this the store"
         )
-    if now != before:
+    if writes and now != before:
         _write(store, now)
 
 

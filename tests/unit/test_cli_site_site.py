@@ -19,6 +19,7 @@ from policyfs.cli import main
 from policyfs.cli.main import build_parser
 from policyfs.cli.mounts.start import options_of
 from policyfs.cli.site import site
+from policyfs.cli.site.own_units import MADE_BY
 from policyfs.cli.site.site import State, look, place_of
 from policyfs.cli.site.site_document import Site, read_site
 from policyfs.daemon.control import control
@@ -495,6 +496,23 @@ def test_the_status_of_a_site_has_its_mounts_and_what_is_missing(world: World, c
     assert lines == [f"shared ({world.at('all')}): down; `policyfs up {world.file}` makes this mount"]
     assert "two (" in capsys.readouterr().err
     assert site.trail_of(world.site) == str(world.place / "trail")
+
+
+def test_the_status_tells_the_command_of_a_mounts_unit_and_why_the_store_is_absent(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units = world.place / "units"
+    units.mkdir()
+    monkeypatch.setattr(site, "UNITS", str(units))
+    for name, file in (("one", world.file), ("two", "/other.site.yaml")):
+        unit = f"policyfs-home-{name}.service"
+        (units / unit).write_text(MADE_BY.format(file=file))
+    (world.place / "store").rename(world.place / "disk")
+    _, (one, two, _, why) = site.status_of_site(world.site)
+    assert one.endswith("): down; `systemctl start policyfs-home-one.service` makes this mount")
+    assert two.endswith(f"): down; `policyfs up {world.file}` makes this mount")
+    assert why == f"the store {world.place}/store does not exist; mount its file system, or correct the path"
+    assert not (world.place / "store").exists()
 
 
 def test_status_of_a_sites_file_is_that_of_its_mounts(world: World, command) -> None:

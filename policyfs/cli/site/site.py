@@ -26,6 +26,7 @@ from policyfs.cli.common.target_places import private_places
 from policyfs.cli.mounts.follow import why_not
 from policyfs.cli.mounts.mount import MOUNTS, check_policy
 from policyfs.cli.mounts.umount import run_umount
+from policyfs.cli.site.own_units import UNITS, maker
 from policyfs.cli.site.site_changes import OTHER_CODE, arguments_of, changes
 from policyfs.cli.site.site_document import MountDoc, Site, label, read_site
 from policyfs.cli.site.site_targets import bind_targets, make_places, unbound
@@ -36,7 +37,7 @@ from policyfs.linux.immutable import set_immutable
 from policyfs.linux.interpreter import interpreter
 from policyfs.linux.private_files import make_private
 from policyfs.store.store_record import check_store
-from policyfs.trail.lines.table import shown, word
+from policyfs.trail.lines.table import shown, word, words
 
 _STATUS_S: Final = 5.0
 
@@ -336,7 +337,7 @@ def status_of_site(site: Site) -> tuple[list[control.Json], list[str]]:
     The field ``site_changes`` of a status lists the options that differ from the site file. (Each status has
     its code.)
     """
-    up, lines = [], []
+    up, lines, is_down = [], [], False
     for mount in site.mounts:
         seen = look(site, mount)
         if seen.state in {State.UP, State.CHANGED}:
@@ -345,12 +346,19 @@ def status_of_site(site: Site) -> tuple[list[control.Json], list[str]]:
         elif seen.error is not None:
             lines.append(f"{label(mount)} ({shown(mount.at)}): {seen.error}")
         else:
-            lines.append(
-                f"{label(mount)} ({shown(mount.at)}): {seen.state.value};"
-                f" `policyfs up {word(site.file)}` makes this mount"
-            )
+            is_down = True
+            unit = Path(UNITS, site.unit(mount))
+            of_unit = unit.is_file() and maker(unit) == os.path.realpath(site.file)
+            remedy = words("systemctl", "start", unit.name) if of_unit else f"policyfs up {word(site.file)}"
+            told = f"{seen.state.value}; `{remedy}` makes this mount"
+            lines.append(f"{label(mount)} ({shown(mount.at)}): {told}")
         if seen.changes:
             print(f"policyfs: {_remedy(site, mount, seen)}", file=sys.stderr)
+    if is_down:
+        try:
+            check_store(os.path.realpath(site.store), writes=False)
+        except PolicyfsError as error:  # so no command makes a mount now
+            lines.append(str(error))
     return up, [*lines, *(f"{at}: {_surplus(site)}" for at in _unnamed(site))]
 
 
