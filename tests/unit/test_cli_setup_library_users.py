@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from policyfs.cli.setup import library_users
-from policyfs.cli.setup.library_users import User, likely_library, of_compose, of_others, of_unit, site_text
+from policyfs.cli.setup.library_users import (
+    User,
+    likely_library,
+    of_compose,
+    of_others,
+    of_unit,
+    plain_name,
+    site_text,
+)
 from policyfs.cli.setup.unit_rights import Bind, UnitRights
 from policyfs.cli.site.compose_document import read_compose
 from policyfs.cli.site.site_document import Target, site_of
@@ -63,6 +71,17 @@ def test_a_container_has_the_same_directories_at_the_same_paths(
     site = site_of("/x/media.site.yaml", site_text("media", str(store), "/x/media.yaml", [user]).encode())
     assert [mount.targets for mount in site.mounts] == [wanted]
     assert [mount.options.posix for mount in site.mounts] == [True]
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("Müsik, alt", "muesik-alt"), ("Musik & Größe", "musik-groesse"), ("Été à la mer", "ete-a-la-mer"),
+        ("Mu\u0308ller", "mueller"), ("_my_photos--2024.", "my_photos-2024"), ("写真", ""),
+    ],
+)  # fmt: skip
+def test_names_are_spelt_in_plain_letters(name: str, plain: str) -> None:
+    assert plain_name(name) == plain
 
 
 def test_absent_directories_and_other_libraries_of_the_same_services_are_told(store: Path) -> None:

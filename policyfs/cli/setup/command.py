@@ -32,6 +32,7 @@ from policyfs.cli.setup.library_users import (
     of_compose,
     of_others,
     of_unit,
+    plain_name,
     site_text,
 )
 from policyfs.cli.setup.made_files import (
@@ -207,7 +208,7 @@ def _end(site: Site, left: Iterable[str], *, only_files: bool, is_more: bool = F
 
 def _free_name(store: str, to: str) -> str:
     """Return a name for the site of a library that no other site of this machine has."""
-    name = re.sub(r"[^a-z0-9._-]", "-", os.path.basename(store).lower()).strip("._-")[:40] or "library"
+    name = plain_name(os.path.basename(store)) or "library"
     number, found = 1, name
     while _is_taken(found, to):
         number += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -122,7 +123,18 @@ def of_others(compose: ComposeFile, store: str, users: Sequence[User]) -> Iterat
 
 
 def _app_name(name: str) -> str:
-    return re.sub(r"[^a-z0-9._-]", "-", name.lower())[:40].lstrip("._-") or "app"
+    return plain_name(name) or "app"
+
+
+def plain_name(name: str) -> str:
+    """Return a name of letters, digits, dots, dashes and underscores like another one, perhaps empty."""
+    spelt = (
+        unicodedata.normalize("NFC", name)
+        .casefold()
+        .translate(str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "o", "ł": "l"}))
+    )
+    letters = "".join(one for one in unicodedata.normalize("NFKD", spelt) if not unicodedata.combining(one))
+    return re.sub(r"[^a-z0-9._]+", "-", letters).strip("._-")[:40].rstrip("._-")
 
 
 def _within(path: str, store: str) -> str:
