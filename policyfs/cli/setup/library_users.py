@@ -128,13 +128,11 @@ def _app_name(name: str) -> str:
 
 def plain_name(name: str) -> str:
     """Return a name of letters, digits, dots, dashes and underscores like another one, perhaps empty."""
-    spelt = (
-        unicodedata.normalize("NFC", name)
-        .casefold()
-        .translate(str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "o", "ł": "l"}))
-    )
-    letters = "".join(one for one in unicodedata.normalize("NFKD", spelt) if not unicodedata.combining(one))
-    return re.sub(r"[^a-z0-9._]+", "-", letters).strip("._-")[:40].rstrip("._-")
+    spelt = unicodedata.normalize("NFC", name).casefold()
+    for letter, letters in (("ä", "ae"), ("ö", "oe"), ("ü", "ue"), ("ø", "o"), ("ł", "l")):
+        spelt = spelt.replace(letter, letters)
+    plain = "".join(one for one in unicodedata.normalize("NFKD", spelt) if not unicodedata.combining(one))
+    return re.sub(r"[^a-z0-9._]+", "-", plain).strip("._-")[:40].rstrip("._-")
 
 
 def _within(path: str, store: str) -> str:
