@@ -17,8 +17,12 @@ from tests.support.mount.stores import Mounts
 
 __all__ = ["store"]
 TIMES = 60
-IN_TURN = r"read|write|writev|poll|ppoll|futex|epoll_\w+|getpid|madvise|mmap|munmap|brk|restart_syscall"
-"""What the turn of a request needs, and how often depends on the machine."""
+IN_TURN = (
+    r"read|write|writev|poll|ppoll|futex|epoll_\w+|getpid|madvise|mmap|munmap|brk|restart_syscall"
+    r"|readlinkat|newfstatat|fstat"
+)
+"""What the turn of a request needs, and what is asked once in a time (the executable of a process, the locks'
+file): how often depends on the machine."""
 
 
 def make(path: str) -> None:
