@@ -18,6 +18,7 @@ from typing import NamedTuple
 import pytest
 
 from policyfs.linux.libc import RENAME_EXCHANGE, RENAME_NOREPLACE, rename2
+from tests.support.machine.counts import SOAK, count
 from tests.support.machine.namespace import detach
 from tests.support.machine.processes import call_as
 from tests.support.mount.stores import Mounts
@@ -35,9 +36,8 @@ rules:
   - {{id: all, allow: [all], who: {{app: any}}, paths: ["/***"]}}
   - {{id: no-location, require: {{redact: location}}, who: {{not: {{app: camera}}}}, paths: "/**"}}
 """
-SOAK = bool(os.environ.get("POLICYFS_SOAK"))
-CHANGES, READS = (50_000, 20_000) if SOAK else (60, 60)
-"""Changes by each machine, and reads."""
+CHANGES, READS, LOOKS = count(60, 50_000), count(60, 20_000), count(2, 20)
+"""Changes by each machine, reads, and looks for a new name."""
 DEADLINE_S = 7200 if SOAK else 60
 SLOTS = 12
 _FINE = frozenset({errno.EEXIST, errno.ENOENT, errno.ESTALE, errno.EBUSY})
@@ -151,7 +151,7 @@ def test_what_two_machines_make_and_move_is_there_once(machines: Machines) -> No
 
 
 def test_a_change_is_seen_a_second_later_than_without_policyfs_at_most(machines: Machines) -> None:
-    for number in range(20 if SOAK else 2):
+    for number in range(LOOKS):
         name = f"D/{number}"
         store, mount = machines.stores[1] / name, machines.mounts[1] / name
         assert not store.exists()
