@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import json
 import os
@@ -77,6 +78,7 @@ class World:
         dead = {True: MountState.DEAD, False: MountState.ALIVE}
         monkeypatch.setattr(probe, "mount_state", lambda at: dead[at in self.dead])
         monkeypatch.setattr(subprocess, "run", self.run)
+        monkeypatch.setattr(site, "run_umount", self.umount)
         monkeypatch.setattr(placeholder, "put_placeholder", self.covered.append)
 
     @property
@@ -120,6 +122,11 @@ class World:
             return subprocess.CompletedProcess(words, 0, outcomes, "")
         assert words[3] == "policyfs.cli.main"
         return self.command(words[4:])
+
+    def umount(self, args: argparse.Namespace) -> int:
+        done = self.command(["umount", *(["--lazy"] if args.lazy else []), args.mountpoint])
+        print(done.stderr, end="", file=sys.stderr)
+        return done.returncode
 
     def command(self, words: list[str]) -> subprocess.CompletedProcess[str]:
         self.commands.append(words)
