@@ -20,6 +20,7 @@ from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.checked.head_writes import Checker
 from policyfs.fs.data.write_paths import DirectWrites
 from policyfs.fs.namespace import rename
+from policyfs.fs.namespace.create import Creator
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.opening.open_files import BackingFiles
 from policyfs.fs.opening.opener import Opener
@@ -302,12 +303,13 @@ def owner_takes_long() -> None:
 
 
 def name_before_owner() -> None:
-    """A new file has its name before it has an owner, as on a store without unnamed files."""
+    """A new file has its name before it has an owner: it is made neither without a name nor under another."""
 
     def fails(self: Tree, *request: Any, **options: Any) -> int:
         raise OSError(errno.EOPNOTSUPP, "no unnamed files")
 
     put(Tree, "create_unnamed", fails)
+    put(Creator, "_made_aside", lambda self, *request, **options: None)
 
 
 WRITING: Final = named(
