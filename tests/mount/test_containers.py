@@ -271,6 +271,7 @@ services:
     network_mode: none
     volumes: ["/usr:/usr:ro", "{STORE}/Films:/films:ro"]
     command: sleep 1000
+    stop_signal: SIGKILL # `sleep` as process 1 ignores SIGTERM
 END
 """
 """Writes the compose file of a service with films."""
