@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from policyfs.linux import libc
 from policyfs.linux.mountinfo import mount_of_fd
-from policyfs.linux.statx import fstatx_of_server, is_append_only, statx
+from policyfs.linux.statx import fstatx, fstatx_of_server, is_append_only, statx
 from policyfs.store import facts as known
 from policyfs.store.facts import NAMES, REMOTE, StoreFacts, casefold_flag, directory_folds
 from policyfs.store.locking.ofd import UNLCK, WRLCK, Asked, Owner, set_lock
@@ -38,7 +38,13 @@ _LEFT_NS: Final = 60 * 10**9
 machine may be in the middle of its trial: then the lock of a file would say nothing on many stores.)"""
 _AGAIN_S: Final = 1.1
 """The time after which a store that seems to have lost a file is looked at again before it is refused."""
+_OF_THE_KERNEL: Final = frozenset({"ext4", "xfs", "btrfs", "tmpfs", "f2fs"})
+"""File systems that keep all of _PROMISED by themselves: no other program breaks it. If one is full when it
+is mounted, or lets nobody make names in its root, its type stands for the trial."""
+_PROMISED: Final = ("unnamed", "noreplace", "exchange", "hard_links", "range_locks", "file_locks")
 _CANNOT_NOW: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+_ROOM: Final = 1 << 20
+"""The least number of free bytes for a write through a mapping."""
 _SOMEBODY: Final = 65533
 """A user that makes a trial file. Not nobody (65534), whose rights root has on a server with root_squash."""
 _TRUSTED: Final = b"trusted.policyfs.probe"
@@ -94,7 +100,13 @@ def probe(root_fd: int, seen_by: int = -1) -> StoreFacts:
         tried = None if at is None else _tried(facts, at)
         if tried is not None:
             return tried
-        return replace(facts, casefold=facts.casefold or directory_folds(directory))
+        is_known = kind in _OF_THE_KERNEL and not facts.read_only
+        promised = dict.fromkeys(_PROMISED, is_known)
+        return replace(
+            facts, casefold=facts.casefold or directory_folds(directory),
+            birth_times=is_known and fstatx(directory).btime_ns != 0,
+            **cast("dict[str, Any]", promised),
+        )  # fmt: skip
 
 
 def _tried(facts: StoreFacts, at: int) -> StoreFacts | None:
@@ -364,14 +376,18 @@ def _leases(spare: int) -> bool:
 
 
 def _tells_mapped_store(spare: int) -> bool:
-    """Return True if a write through a mapping changes mtime, also on a page that was read before."""
+    """Return True if a write through a mapping changes mtime, also on a page that was read before; and on a
+    store that is full, where such a write ends in SIGBUS."""
     try:
-        os.ftruncate(spare, mmap.PAGESIZE)
+        room = os.fstatvfs(spare)
+        if room.f_bavail * room.f_frsize < _ROOM:
+            return True
+        os.pwrite(spare, bytes(mmap.PAGESIZE), 0)
         os.utime(spare, ns=(0, 0))
         with mmap.mmap(spare, mmap.PAGESIZE) as page:
             page[0] = page[0] ^ 1
         return os.fstat(spare).st_mtime_ns != 0
-    except OSError:
+    except (OSError, ValueError):  # ValueError: the file has not the size that it got
         return False
 
 

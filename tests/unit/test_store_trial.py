@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -84,6 +85,20 @@ def test_nothing_is_known_of_a_store_that_is_full(tmp_path: Path) -> None:
     facts.check("/store")
 
 
+@pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
+def test_the_type_of_a_full_local_store_stands_for_the_trial(tmp_path: Path, kind: str) -> None:
+    """A disk that is full when the machine starts: hard links and drafts work as soon as there is room."""
+    with file_system(kind, tmp_path) as root:
+        before = facts_of(root)
+        with contextlib.suppress(OSError), (root / "large").open("wb", buffering=0) as large:
+            while True:
+                large.write(bytes(4096))
+        facts = facts_of(root)
+    assert before.tried
+    assert not facts.tried
+    assert {name for name in TRIED if not getattr(facts, name)} == set()
+
+
 def test_a_store_that_becomes_full_in_the_middle_is_not_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,7 +107,7 @@ def test_a_store_that_becomes_full_in_the_middle_is_not_tried(
         (root / "large").write_bytes(bytes(room))
         facts = facts_of(root)
         assert os.listdir(root) == ["large"], "no trace is left"
-    assert (facts.tried, facts.keeps, facts.unnamed, facts.trusted_xattr) == (False, True, False, True)
+    assert (facts.tried, facts.keeps, facts.unnamed, facts.trusted_xattr) == (False, True, True, True)
 
 
 def test_the_next_trial_removes_what_a_killed_one_left(tmp_path: Path) -> None:
