@@ -39,8 +39,8 @@ machine may be in the middle of its trial: then the lock of a file would say not
 _AGAIN_S: Final = 1.1
 """The time after which a store that seems to have lost a file is looked at again before it is refused."""
 _OF_THE_KERNEL: Final = frozenset({"ext4", "xfs", "btrfs", "tmpfs", "f2fs"})
-"""File systems that keep all of _PROMISED by themselves: no other program breaks it. If one is full when it
-is mounted, or lets nobody make names in its root, its type stands for the trial."""
+"""File systems that keep all of _PROMISED by themselves, since no other program serves them. So a mount
+makes no name in them: their root stays as it is, and a full one has all features."""
 _PROMISED: Final = ("unnamed", "noreplace", "exchange", "hard_links", "range_locks", "file_locks")
 _CANNOT_NOW: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 _ROOM: Final = 1 << 20
@@ -96,17 +96,14 @@ def probe(root_fd: int, seen_by: int = -1) -> StoreFacts:
             times_tell=kind not in known.TIMES_SILENT and (spare is None or _tells_mapped_store(spare)),
             remote=remote,
         )
+        folds = facts.casefold or directory_folds(directory)
+        if facts.name in _OF_THE_KERNEL and not facts.read_only:
+            kept: dict[str, Any] = dict.fromkeys(_PROMISED, True)
+            kept["birth_times"] = fstatx(directory).btime_ns != 0
+            return replace(facts, tried=True, casefold=folds, **kept)
         at = stack.enter_context(_directory(directory))
         tried = None if at is None else _tried(facts, at)
-        if tried is not None:
-            return tried
-        is_known = kind in _OF_THE_KERNEL and not facts.read_only
-        promised = dict.fromkeys(_PROMISED, is_known)
-        return replace(
-            facts, casefold=facts.casefold or directory_folds(directory),
-            birth_times=is_known and fstatx(directory).btime_ns != 0,
-            **cast("dict[str, Any]", promised),
-        )  # fmt: skip
+        return replace(facts, casefold=folds) if tried is None else tried
 
 
 def _tried(facts: StoreFacts, at: int) -> StoreFacts | None:
