@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from policyfs.journal.writing.journal import Journal
+if TYPE_CHECKING:
+    from policyfs.journal.writing.journal import Journal
 
 
 class Killed(NamedTuple):

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from policyfs.journal.writing.journal import Journal
+if TYPE_CHECKING:
+    from policyfs.journal.writing.journal import Journal
 
 _EVERY_S: Final = 1.0
 RECENT_NS: Final = 600 * 1_000_000_000

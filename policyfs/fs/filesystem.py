@@ -58,7 +58,7 @@ from policyfs.fs.namespace.operations import DataOperations, NameOperations
 from policyfs.fs.namespace.readdir import DirectoryListings
 from policyfs.fs.namespace.recovery import Recovery
 from policyfs.fs.namespace.rename import Renamer
-from policyfs.fs.namespace.restoration import Restoration
+from policyfs.fs.namespace.restoration import Restoration, RestoredBytes
 from policyfs.fs.namespace.setattr import AttributeSetter
 from policyfs.fs.namespace.setid import SetIdBits
 from policyfs.fs.namespace.unlink import Remover
@@ -364,8 +364,10 @@ class FileSystem:
         self._undo.callback(locks.close)
         self.restoration = Restoration(
             fs, opening.lifecycle, self.passthrough, self.listings.open, cache.absent_names, locks,
-            Recovery(fs, names.entries), opening.restored_copies,
-            RestoredHeld(fs, opening.withheld_names, self.late_writes.restored),
+            Recovery(fs, names.entries),
+            RestoredBytes(
+                opening.restored_copies, RestoredHeld(fs, opening.withheld_names, self.late_writes.restored)
+            ),
         )  # fmt: skip
         self._operations = RawHandlers(
             fs, names=names, data=data, sync_directory=fs.tree.fsyncdir, bugs=bugs,

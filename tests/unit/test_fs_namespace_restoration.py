@@ -21,7 +21,7 @@ from policyfs.fs.inodes.saved_state import SavedState
 from policyfs.fs.kernel_cache.name_expiry import AbsentNames
 from policyfs.fs.namespace.open_directories import OpenDirectories
 from policyfs.fs.namespace.recovery import Recovery
-from policyfs.fs.namespace.restoration import Restoration
+from policyfs.fs.namespace.restoration import Restoration, RestoredBytes
 from policyfs.fs.saved.intents import Intents
 from policyfs.fs.saved.state_memory import VERSION
 from policyfs.kernel import bridge, vectors
@@ -59,7 +59,7 @@ class Side:
         self.absent_names = AbsentNames(lambda _parent, _name: True)
         self.restoration = Restoration(
             fs, self, self, self.directories, self.absent_names,  # type: ignore[arg-type]
-            self.locks, Recovery(fs, None), copies, held,  # type: ignore[arg-type]
+            self.locks, Recovery(fs, None), RestoredBytes(copies, held),  # type: ignore[arg-type]
         )  # fmt: skip
 
     def enter(self, node: Node, *, writing: bool) -> OpenState:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
+from typing import NamedTuple
 
 from policyfs.domain import FileType, Lane, View
 from policyfs.fs.checked.restored_held import RestoredHeld
@@ -32,6 +33,13 @@ from policyfs.policy.collector import paused
 from policyfs.policy.decide import PathState
 
 
+class RestoredBytes(NamedTuple):
+    """The parts of a mount that give open files their frozen copies and held bytes back."""
+
+    copies: RestoredCopies
+    held: RestoredHeld
+
+
 class Restoration:
     """The part of a mount that saves its state for the next daemon, and restores that of the daemon before.
 
@@ -40,8 +48,7 @@ class Restoration:
 
     def __init__(
         self, fs: FsContext, lifecycle: Lifecycle, passthrough: Passthrough, directories: OpenDirectories,
-        absent_names: AbsentNames, locks: Locks, recovery: Recovery, copies: RestoredCopies,
-        held: RestoredHeld,
+        absent_names: AbsentNames, locks: Locks, recovery: Recovery, restored: RestoredBytes,
     ) -> None:  # fmt: skip
         self._fs = fs
         self._lifecycle = lifecycle
@@ -50,8 +57,7 @@ class Restoration:
         self._absent_names = absent_names
         self._locks = locks
         self._recovery = recovery
-        self._copies = copies
-        self._held = held
+        self._copies, self._held = restored
         self._begun: dict[int, SavedHandle] = {}
         self.refused: set[int] = set()
         """The numbers of requests that have probably killed daemons (SavedState.suspects)."""
