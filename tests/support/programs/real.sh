@@ -49,8 +49,8 @@ samba)
     smbclient -s "$own/c.conf" -p 4450 -N //127.0.0.1/media -c "mkdir smb; put $own/film smb/a.mkv; rename smb/a.mkv smb/b.mkv;
         put $own/film smb/c.mkv; del smb/c.mkv; get smb/b.mkv $own/again" 2>&1 | grep -vE '(putt|gett)ing file'
     cmp "$own/film" "$own/again"
-    kill $!
     ls -R "$top/smb"
+    kill $! # it ends its process group, and so this script
     ;;
 transmission)
     mkdir -p "$top/complete" && head -c 3000000 /dev/zero | tr '\0' x >"$top/seed.iso"
