@@ -39,8 +39,9 @@
 
 /* Limit of seats. Each thread that answers requests has a seat. The event loop has seat 0. Only the event loop changes
  * the table. */
-#define AVC_SEATS 17
-#define AVC_SLOTS 256 /* of handles, for each seat */
+#define AVC_SEATS 5
+#define AVC_SLOTS 4352 /* of handles, of which each reader has AVC_READER_SLOTS, and the event loop the others */
+#define AVC_READER_SLOTS 256
 
 /* The version of a file's bytes, from statx(2). */
 struct avc_version {
@@ -244,8 +245,8 @@ void avc_free_taken(uint64_t fh);
 /* Call found with each handle that a process has left in memory. For any thread. */
 void avc_read_opens(const void *memory, avc_take found, void *context);
 
-/* Take over the handles that were open at the previous call. Report the nodes for which the cache has answered no open
- * during the last *ages* calls (2: not since the previous call). Called from time to time. */
+/* Take all handles over if a seat has few slots left. Report the nodes for which the cache has answered no open during the
+ * last *ages* calls (2: not since the previous call). Called from time to time. */
 typedef void (*avc_unused)(void *context, uint64_t id);
 void avc_age_opens(unsigned ages, avc_take taken, avc_unused unused, void *context);
 

@@ -29,7 +29,7 @@ PyMODINIT_FUNC PyInit__bridge(void)
 	module = PyModule_Create(&definition);
 	if (module != NULL && (operations_add_types(module) < 0 || appender_add_type(module) < 0 ||
 			       PyModule_AddIntConstant(module, "OPENS_BYTES", vectors_opens_size()) < 0 ||
-			       PyModule_AddIntConstant(module, "OPENS_SLOTS", AVC_SEATS * AVC_SLOTS) < 0 ||
+			       PyModule_AddIntConstant(module, "OPENS_SLOTS", AVC_SLOTS) < 0 ||
 			       PyModule_AddIntConstant(module, "OWN_BYTES", vectors_own_size()) < 0 ||
 			       PyModule_AddIntConstant(module, "OWN_NODES", (long)AVC_OWN_NODES) < 0 ||
 			       PyModule_AddIntConstant(module, "WORK_BYTES", (long)work_size()) < 0))

@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define SLOT_BITS 16
@@ -34,12 +35,9 @@
 
 #define FLAG_LARGE_FILE 0100000u /* O_LARGEFILE, which glibc defines as 0 where all files may be large */
 
-#define LATE 2 /* number of avc_age_opens() calls after which a handle is old */
-
 struct slot {
 	_Atomic uint64_t fh; /* 0: free */
 	int file; /* of a writer: a descriptor that may write; owned. -1: none. Python knows the places of these two */
-	unsigned age;
 	uint64_t serial;
 	struct avc_opened opened;
 };
@@ -54,14 +52,15 @@ struct wire_release_in {
 	uint64_t lock_owner;
 };
 
-_Static_assert(AVC_SEATS * AVC_SLOTS <= 1 << SLOT_BITS, "slots have a number in the handle");
+_Static_assert(AVC_SLOTS <= 1 << SLOT_BITS, "slots have a number in the handle");
 _Static_assert(sizeof(struct wire_open_in) == 8, "fuse_open_in");
 _Static_assert(sizeof(struct wire_release_in) == 24, "fuse_release_in");
 
 static struct {
-	struct slot *slots; /* AVC_SEATS times AVC_SLOTS */
+	struct slot *slots; /* AVC_SLOTS: those of each reader, then the event loop's */
 	bool outlive;	    /* the slots are in memory that outlives this process (avc_save_opens) */
 	unsigned next[AVC_SEATS];
+	unsigned writers, most_writers; /* handles that may write, each with a descriptor */
 } opens;
 
 static void *outliving; /* the memory for the slots of the next avc_open() */
@@ -72,14 +71,26 @@ static struct slot *slot_of(uint64_t fh)
 {
 	size_t number = fh & ((1u << SLOT_BITS) - 1);
 
-	return opens.slots != NULL && fh & FH_OURS && number < AVC_SEATS * AVC_SLOTS ? &opens.slots[number] : NULL;
+	return opens.slots != NULL && fh & FH_OURS && number < AVC_SLOTS ? &opens.slots[number] : NULL;
+}
+
+/* Return the first slot of a seat, and their number. */
+static struct slot *slots_of(unsigned seat, unsigned *count)
+{
+	const unsigned first = (seat == 0 ? AVC_SEATS - 1 : seat - 1) * AVC_READER_SLOTS;
+
+	*count = seat == 0 ? AVC_SLOTS - first : AVC_READER_SLOTS;
+	return opens.slots + first;
 }
 
 /* Return a free slot of the seat, or NULL if the seat has none. */
 static struct slot *free_slot(unsigned seat)
 {
-	for (unsigned step = 0; step < AVC_SLOTS; step++) {
-		struct slot *slot = &opens.slots[seat * AVC_SLOTS + opens.next[seat]++ % AVC_SLOTS];
+	unsigned count;
+	struct slot *slots = slots_of(seat, &count);
+
+	for (unsigned step = 0; step < count; step++) {
+		struct slot *slot = &slots[opens.next[seat]++ % count];
 
 		if (atomic_load_explicit(&slot->fh, memory_order_acquire) == 0)
 			return slot;
@@ -175,7 +186,6 @@ static bool may_write(const struct slot *slot)
 static void take_slot(unsigned number, const struct wire_in_header *header, struct node *node, struct slot *slot,
 		      uint64_t fh, enum avc_kind kind, struct avc_event *event)
 {
-	slot->age = atomic_load_explicit(&avc_age, memory_order_relaxed);
 	slot->opened.fh = fh;
 	slot->opened.node = node->id;
 	slot->opened.uid = header->uid;
@@ -186,9 +196,11 @@ static void take_slot(unsigned number, const struct wire_in_header *header, stru
 		fill(event, kind, node, &slot->opened);
 		events_put(number); /* INVARIANT: before the reply. The event stays if the kernel refuses the reply */
 	}
-	atomic_store_explicit(&node->used, slot->age, memory_order_relaxed);
+	atomic_store_explicit(&node->used, atomic_load_explicit(&avc_age, memory_order_relaxed), memory_order_relaxed);
 	atomic_fetch_add_explicit(&node->handles, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&node->writers, may_write(slot), memory_order_relaxed);
+	if (slot->file >= 0) /* the event loop's */
+		opens.writers++;
 	if (atomic_load_explicit(&node->opened, memory_order_relaxed) < 2)
 		atomic_fetch_add_explicit(&node->opened, 1, memory_order_relaxed);
 	atomic_store_explicit(&slot->fh, fh, memory_order_release);
@@ -199,8 +211,10 @@ static bool free_handle(struct node *node, struct slot *slot)
 {
 	atomic_fetch_sub_explicit(&node->writers, may_write(slot), memory_order_relaxed);
 	atomic_store_explicit(&slot->fh, 0, memory_order_release); /* INVARIANT: before the number is another file's */
-	if (slot->file >= 0)
+	if (slot->file >= 0) {
+		opens.writers--;
 		close(slot->file);
+	}
 	slot->file = -1;
 	return atomic_fetch_sub_explicit(&node->handles, 1, memory_order_relaxed) == 1;
 }
@@ -243,8 +257,8 @@ bool opens_answer_open(struct seat *seat, unsigned number, int device, const str
 		return false;
 	memcpy(&in, body, sizeof(in));
 	is_writer = writes(in.flags);
-	if ((bits = bits_of(node, header, &in)) == 0 || (is_writer && number != 0) || (slot = free_slot(number)) == NULL ||
-	    (node->backing_id == 0 && number != 0))
+	if ((bits = bits_of(node, header, &in)) == 0 || (number != 0 && (is_writer || node->backing_id == 0)) ||
+	    (is_writer && opens.writers >= opens.most_writers) || (slot = free_slot(number)) == NULL)
 		return false;
 	/* One statx(2): of the name, or of the file that is opened by it. */
 	first = node->backing_id == 0;
@@ -287,7 +301,7 @@ bool opens_answer_opendir(struct seat *seat, unsigned number, int device, const 
 
 bool opens_has_room(void)
 {
-	return free_slot(0) != NULL;
+	return opens.writers < opens.most_writers && free_slot(0) != NULL;
 }
 
 void opens_answer_create(struct seat *seat, int device, const struct wire_in_header *header, struct node *node,
@@ -381,6 +395,7 @@ static void take(struct slot *slot, avc_take taken, void *context)
 		atomic_fetch_sub_explicit(&node->handles, 1, memory_order_relaxed);
 		atomic_fetch_sub_explicit(&node->writers, may_write(slot), memory_order_relaxed);
 	}
+	opens.writers -= slot->file >= 0;
 	taken(context, &slot->opened, slot->file);
 	atomic_store(&slot->fh, opens.outlive ? slot->opened.fh | FH_TAKEN : 0);
 }
@@ -394,7 +409,7 @@ static bool is_held(const struct slot *slot)
 
 static void take_those(bool (*mine)(const struct slot *, uint64_t), uint64_t value, avc_take taken, void *context)
 {
-	for (size_t i = 0; opens.slots != NULL && i < AVC_SEATS * AVC_SLOTS; i++)
+	for (size_t i = 0; opens.slots != NULL && i < AVC_SLOTS; i++)
 		if (is_held(&opens.slots[i]) && mine(&opens.slots[i], value))
 			take(&opens.slots[i], taken, context);
 }
@@ -409,9 +424,19 @@ static bool is_of_node(const struct slot *slot, uint64_t id)
 	return slot->opened.node == id;
 }
 
-static bool is_older(const struct slot *slot, uint64_t age)
+/* True if a seat has given away half of its slots: Python counts handles by app, and has room for more. */
+static bool is_crowded(void)
 {
-	return age - slot->age >= LATE;
+	for (unsigned seat = 0; seat < AVC_SEATS; seat++) {
+		unsigned count, held = 0;
+		const struct slot *slots = slots_of(seat, &count);
+
+		for (unsigned i = 0; i < count; i++)
+			held += is_held(&slots[i]);
+		if (held > count / 2)
+			return true;
+	}
+	return opens.writers > opens.most_writers / 2;
 }
 
 static void end_node(struct node *node, void *unused)
@@ -508,7 +533,8 @@ void avc_age_opens(unsigned ages, avc_take taken, avc_unused unused, void *conte
 	avc_lock_all();
 	late.age = atomic_fetch_add(&avc_age, 1) + 1;
 	tree_tend(late.age, ages); /* INVARIANT: before Python gets handles, whose nodes it then takes over with their backing ids */
-	take_those(is_older, late.age, taken, context);
+	if (is_crowded())
+		take_those(is_any, 0, taken, context);
 	avc_each_node(tell_if_unused, &late);
 	avc_unlock_all();
 }
@@ -526,7 +552,7 @@ void avc_free_taken(uint64_t fh)
 
 size_t avc_opens_size(void)
 {
-	return AVC_SEATS * AVC_SLOTS * sizeof(struct slot);
+	return AVC_SLOTS * sizeof(struct slot);
 }
 
 void avc_save_opens(void *memory)
@@ -538,7 +564,7 @@ void avc_read_opens(const void *memory, avc_take found, void *context)
 {
 	const struct slot *slots = memory;
 
-	for (size_t i = 0; i < AVC_SEATS * AVC_SLOTS; i++) {
+	for (size_t i = 0; i < AVC_SLOTS; i++) {
 		uint64_t fh = atomic_load(&slots[i].fh) & ~FH_TAKEN;
 
 		if (fh & FH_OURS && (fh & ((1u << SLOT_BITS) - 1)) == i && slots[i].opened.fh == fh)
@@ -549,10 +575,14 @@ void avc_read_opens(const void *memory, avc_take found, void *context)
 /* INVARIANT: the serial numbers go on, so that no number of a handle is used twice. */
 bool opens_begin(void)
 {
+	struct rlimit descriptors = {0};
+
 	opens.outlive = outliving != NULL;
-	opens.slots = opens.outlive ? outliving : calloc(AVC_SEATS * AVC_SLOTS, sizeof(*opens.slots));
+	opens.slots = opens.outlive ? outliving : calloc(AVC_SLOTS, sizeof(*opens.slots));
 	outliving = NULL;
-	for (size_t i = 0; opens.outlive && i < AVC_SEATS * AVC_SLOTS; i++)
+	getrlimit(RLIMIT_NOFILE, &descriptors);
+	opens.most_writers = (unsigned)(descriptors.rlim_cur / 16 < AVC_SLOTS ? descriptors.rlim_cur / 16 : AVC_SLOTS);
+	for (size_t i = 0; opens.outlive && i < AVC_SLOTS; i++)
 		if (atomic_load(&opens.slots[i].fh) != 0)
 			atomic_store(&opens.slots[i].fh, 0);
 	return opens.slots != NULL;
@@ -569,7 +599,7 @@ unsigned avc_count_handles(void)
 {
 	unsigned count = 0;
 
-	for (size_t i = 0; opens.slots != NULL && i < AVC_SEATS * AVC_SLOTS; i++)
+	for (size_t i = 0; opens.slots != NULL && i < AVC_SLOTS; i++)
 		count += is_held(&opens.slots[i]);
 	return count;
 }

@@ -321,8 +321,8 @@ def end_all_opens() -> list[Opened]:
 
 
 def age_opens(ages: int) -> tuple[list[Opened], list[int]]:
-    """Take over the bridge's handles that were already open at the previous call of this function. Return
-    them, and the nodes with an OPEN vector that was not used for *ages* calls (2: since the last one)."""
+    """Take over all handles of the bridge if it has little room left for more. Return them, and the nodes
+    with an OPEN vector that was not used for *ages* calls (2: since the last one)."""
     handles, unused = library.age_opens(ages)
     return [Opened(*one) for one in handles], unused
 

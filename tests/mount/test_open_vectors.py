@@ -43,7 +43,7 @@ KINDS = {"shared": (), "app": ("--app", "one")}
 SEQUENCES = count(5, 3_000)
 SECONDS = count(250, 3500)
 AGES_S = 4.0
-"""The time after which Python takes over a handle that the bridge still has."""
+"""The time in which the daemon looks twice at what the bridge has open."""
 READING = ("tests.support.mount.readers_on",)
 
 
@@ -220,18 +220,35 @@ def test_an_open_handle_is_in_the_status(mount: Mount) -> None:
     wait_for(lambda: mount.status()["handles"]["files"] == 0, "its release is seen")
 
 
-def test_a_handle_that_stays_open_makes_room_for_others(mount: Mount) -> None:
-    young = hold(mount)
-    assert open_in_bridge(mount) == 1
-    old = hold(mount)
+def test_a_handle_that_stays_open_stays_in_the_bridge(mount: Mount) -> None:
+    child = hold(mount)
     for _ in range(round(8 * AGES_S)):  # a look at the handle would take it over
-        (mount.store / "another").touch()  # a daemon without work rests, and needs no room
+        (mount.store / "another").touch()  # a daemon without work rests
+        time.sleep(0.25)
+    assert open_in_bridge(mount) == 1
+    assert ask(child, "bytes") == b"text"
+    assert mount.status()["handles"]["files"] == 1
+    end(child)
+
+
+def test_many_handles_that_stay_open_make_room_for_others(mount: Mount) -> None:
+    """Python then counts them in the app's share."""
+
+    def life(channel: Any) -> None:
+        READ(str(mount / "file"))
+        fds = [os.open(mount / "file", os.O_RDONLY) for _ in range(600)]
+        channel.send(len(fds))
+        channel.recv()
+
+    child = start_as(ONE, life)
+    assert child.receive() == 600
+    for _ in range(round(8 * AGES_S)):
+        (mount.store / "another").touch()
         time.sleep(0.25)
     assert open_in_bridge(mount) == 0
-    assert ask(young, "bytes") == ask(old, "bytes") == b"text"
-    assert mount.status()["handles"]["files"] == 2
-    end(young)
-    end(old)
+    assert mount.status()["handles"]["files"] == 600
+    child.send("end")
+    child.result()
 
 
 def open_in_bridge(mount: Mount) -> int:

@@ -8,8 +8,9 @@ import fcntl
 import os
 import re
 import subprocess
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,29 @@ def test_what_was_asked_of_a_file_leaves_it_to_the_bridge(mount: Mount, do: Call
     directory = str(mount / "d")
     call_as(ONE, make, directory)
     call_as(ONE, each(do), directory)
+    before = share(mount)
+    call_as(ONE, use, directory)
+    assert_in_c(mount, before)
+
+
+def keep(channel: Any, directory: str) -> None:
+    make(directory)
+    with ExitStack() as files:
+        for name in names(directory):
+            files.enter_context(Path(name).open("r+b"))
+        channel.send("open")
+        channel.recv()
+
+
+def test_files_that_stay_open_for_seconds_are_left_to_the_bridge(mount: Mount) -> None:
+    directory = str(mount / "d")
+    holder = start_as(ONE, keep, directory)
+    assert holder.receive() == "open"
+    for _ in range(20):
+        (mount.store / "another").touch()  # a daemon without work rests, and looks at nothing
+        time.sleep(0.25)
+    holder.send("end")
+    holder.result()
     before = share(mount)
     call_as(ONE, use, directory)
     assert_in_c(mount, before)

@@ -35,7 +35,7 @@ _MOST: Final = 1 << 15
 _MOST_LISTED: Final = 1 << 13
 """The limit of directories whose opens the bridge may answer. One more replaces the oldest."""
 _AGE_S: Final = 2.0
-"""Python takes over a handle that the bridge had for this time, or up to twice as long, to make room."""
+"""The time between two looks at what the bridge has open."""
 _UNUSED_AGES: Final = 30
 """A node loses its vector if it was not opened for this number of periods of _AGE_S (a minute in all)."""
 _RECENT_S: Final = 60.0
