@@ -49,7 +49,7 @@ from policyfs.fs.sharing.pauses import in_slices
 from policyfs.journal.sealing.heads import heads_if_any
 from policyfs.journal.writing.recorders import open_journal
 from policyfs.kernel import mount_api, session
-from policyfs.kernel.bridge import Appender, counters, init_request, pyfuse3
+from policyfs.kernel.bridge import Appender, counters, init_request
 from policyfs.kernel.notify import Notifier
 from policyfs.kernel.operations import Door
 from policyfs.kernel.protocol import MINOR_INC_EPOCH, InitFlag
@@ -337,7 +337,7 @@ class Daemon:
         )  # fmt: skip
         self.fs.listings.others_wait = readiness.others_wait
         self._undo.callback(readiness.close)
-        self._undo.callback(pyfuse3.close, unmount=False)  # the bridge's opens are on record by then
+        self._undo.callback(session.close)  # the bridge's opens are on record by then
         self._undo.callback(self.fs.bridge_handles.end_all)
         self._garbage.start()
         trio.run(self._main, ready, readiness)

@@ -20,13 +20,8 @@ static struct PyModuleDef definition = {
 
 PyMODINIT_FUNC PyInit__bridge(void)
 {
-	PyObject *module;
+	PyObject *module = PyModule_Create(&definition);
 
-	if (!interposition_find_real()) {
-		PyErr_SetString(PyExc_ImportError, "libfuse3 lacks functions that policyfs needs");
-		return NULL;
-	}
-	module = PyModule_Create(&definition);
 	if (module != NULL && (operations_add_types(module) < 0 || appender_add_type(module) < 0 ||
 			       PyModule_AddIntConstant(module, "OPENS_BYTES", vectors_opens_size()) < 0 ||
 			       PyModule_AddIntConstant(module, "OPENS_SLOTS", AVC_SLOTS) < 0 ||

@@ -20,11 +20,6 @@
 
 int appender_add_type(PyObject *module);
 
-/* _interposition.c */
-
-/* Find libfuse's own functions. Return false if libfuse lacks one of them. */
-bool interposition_find_real(void);
-
 /* _device.c */
 
 /* interpreter_leave() gives up the interpreter lock, so that other threads run while the caller waits for the store.
@@ -39,10 +34,8 @@ struct iovec;
 ssize_t device_read(int fd, void *buffer, size_t size, void *userdata);
 ssize_t device_writev(int fd, struct iovec *iov, int count, void *userdata);
 
-/* device_attach() begins a session with its descriptor. process() lets libfuse process a request as if it had just been
- * read. device_detach() ends the session: afterwards no thread uses the descriptor. */
+/* Begin a session with its descriptor. process() lets libfuse process a request as if it had just been read. */
 void device_attach(int fd, void (*process)(void *message, size_t size));
-void device_detach(void);
 
 /* _operations.c */
 
@@ -133,7 +126,7 @@ bool vectors_has_size(const void *memory, size_t bytes, size_t size);
 
 /* The functions for Python: their names there and here. bridge.py, vectors.py and _bridge.pyi say what they do. */
 #define BRIDGE_FUNCTIONS(of) \
-	of(prepare, device_prepare, VARARGS) of(counters, device_counters, NOARGS) of(attached, device_attached, NOARGS) \
+	of(prepare, device_prepare, VARARGS) of(counters, device_counters, NOARGS) of(attached, device_attached, NOARGS) of(detach, device_detach, NOARGS) \
 	of(lost_replies, device_lost_replies, NOARGS) of(operations, operations_register, VARARGS) \
 	of(end_at_faults, faults_end, NOARGS) of(hear_flushes, operations_hear_flushes, O) of(let_rest, turns_let_rest, O) \
 	of(take_turns, turns_take, VARARGS) of(waiting, turns_waiting, NOARGS) of(start_work, work_start, VARARGS) \

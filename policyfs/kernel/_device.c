@@ -225,10 +225,14 @@ static void end_readers(void)
 	interpreter_return(left);
 }
 
-void device_detach(void)
+/* End the session: no thread uses its descriptor any more, which libfuse closes next. */
+PyObject *device_detach(PyObject *module, PyObject *unused)
 {
+	(void)module, (void)unused;
 	end_readers();
 	operations_session(-1);
+	session.process = NULL;
+	Py_RETURN_NONE;
 }
 
 /* ---- Python functions ----------------------------------------------------------------------- */

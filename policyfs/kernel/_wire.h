@@ -111,6 +111,13 @@ struct wire_entry_out {
 	struct wire_attr attr;
 };
 
+/* The name follows, up to a multiple of 8 bytes. */
+struct wire_direntplus {
+	struct wire_entry_out entry;
+	uint64_t ino, offset;
+	uint32_t name_size, type;
+};
+
 /* The old name and the new name follow, each with a null byte. RENAME has only new_parent. */
 struct wire_rename_in {
 	uint64_t new_parent;
@@ -131,6 +138,7 @@ _Static_assert(sizeof(struct wire_ioctl_in) == 32, "fuse_ioctl_in");
 _Static_assert(sizeof(struct wire_attr_out) == 104, "fuse_attr_out");
 _Static_assert(sizeof(struct wire_entry_out) == 128, "fuse_entry_out");
 _Static_assert(sizeof(struct wire_open_out) == 16, "fuse_open_out");
+_Static_assert(sizeof(struct wire_direntplus) == 152, "fuse_direntplus");
 _Static_assert(sizeof(struct wire_rename_in) == 16, "fuse_rename2_in");
 
 #endif

@@ -135,6 +135,8 @@ prepare = _bridge.prepare
 depth for passthrough (0: none)."""
 attached = _bridge.attached
 """A function that returns False if pyfuse3's session has its symbols from another library."""
+detach = _bridge.detach
+"""A function that ends the session, before libfuse closes its descriptor: no thread uses it any more."""
 init_answer = _bridge.negotiated
 """A function that returns the result of INIT, or None before INIT: the kernel's minor version, the flags that
 the kernel offered, the agreed flags, max_stack_depth, and max_write."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from policyfs.errors import PolicyfsError
-from policyfs.kernel import mount_api, work
+from policyfs.kernel import bridge, mount_api, work
 from policyfs.kernel.bridge import adopt, attached, end_at_faults, init_answer, prepare, pyfuse3, take_turns
 from policyfs.kernel.fusectl import ControlFiles, OpenedError
 from policyfs.kernel.protocol import NO_FLAGS, WANTED, InitFlag
@@ -254,7 +254,7 @@ def attach(
     answered: the INIT request, if a daemon that has died has answered it (bridge.adopt). outliving: memory
     that the next process reads, and what the one before left. The session uses a duplicate of device.fd. The
     caller keeps device.fd, for backing ids and notifications. The caller calls the result's end() after
-    pyfuse3.terminate(), and closes the result and device.fd after pyfuse3.close(). Raises MountError if
+    pyfuse3.terminate(), and closes the result and device.fd after close(). Raises MountError if
     pyfuse3 does not use the bridge: its replies would be wrong.
     """
     wanted = WANTED | flags | (InitFlag.PASSTHROUGH if passthrough else NO_FLAGS)
@@ -286,6 +286,12 @@ def attach(
     if answered:
         adopt(answered)
     return readiness
+
+
+def close() -> None:
+    """End the session. The mount stays, and the caller unmounts it."""
+    bridge.detach()
+    pyfuse3.close(unmount=False)
 
 
 def negotiated() -> Negotiated | None:

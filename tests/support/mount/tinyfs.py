@@ -359,7 +359,7 @@ def serve(channel, mountpoint: str, backing: Path, options: Options) -> int:
     session.attach(ops, device, passthrough=options.passthrough, flags=flags)
     channel.send(device)
     trio.run(_run, channel, ops, door)
-    pyfuse3.close()
+    session.close()
     return lost_replies()
 
 
