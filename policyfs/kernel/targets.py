@@ -66,6 +66,9 @@ def clear(place: str, held: set[Key]) -> None:
 def _put(mount: Callable[[], None], place: str) -> None:
     """Mount on a place. If the containers of an app have so many binds of what is there that the kernel would
     need too many mounts (fs.mount-max), the mount appears in none of them: an app ends no other's mount."""
+    # INVARIANT: a container does not lose the bind inside this one: the mount would appear above both.
+    if any(name.startswith(f"{os.path.basename(place)}%2F") for name in os.listdir(os.path.dirname(place))):
+        mount_api.keep_to_itself(place)
     try:
         mount()
     except OSError as error:

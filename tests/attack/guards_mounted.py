@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import time
-from collections.abc import Iterable
 from typing import Any, Final
 
 import trio
@@ -205,15 +205,16 @@ def targets_followed() -> None:
 
 
 def targets_late() -> None:
-    """No guard is gone, but targets are bound only once a file in the runtime directory is gone."""
-    held, late = targets.held_elsewhere, f"{os.environ['POLICYFS_RUNTIME_DIR']}/late"
+    """No guard is gone, but targets after the first are bound only once a file in the runtime directory is
+    gone."""
+    bind, late = targets.bind, f"{os.environ['POLICYFS_RUNTIME_DIR']}/late"
 
-    def waiting(at: str, places: Iterable[str]) -> set[targets.Key]:
-        while os.path.exists(late):
+    def waiting(place: str, *arguments: object, **more: object) -> None:
+        while not place.endswith("/films") and os.path.exists(late):
             time.sleep(0.01)
-        return held(at, places)
+        bind(place, *arguments, **more)  # type: ignore[arg-type]
 
-    put(targets, "held_elsewhere", waiting)
+    put(targets, "bind", waiting)
 
 
 def targets_fail() -> None:
@@ -225,11 +226,16 @@ def targets_fail() -> None:
     put(targets, "bind", fails)
 
 
+def targets_killed() -> None:
+    """No guard is gone, but the process that binds targets is killed."""
+    put(targets, "bind", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+
+
 MOUNTED: Final = named(
     circle_unseen, readers_unseen, control_files_left, detached_unseen, end_unasked, one_recorder,
     roots_reserve, changed_on_the_loop, one_notifier, few_notifiers, few_for_all, directory_kept,
     descriptors_kept, descriptors_kept_above, terminal_kept, processes_kept, environment_kept,
     keyring_kept, connection_unguarded, keeper_unfiltered, faults_dumped, removal_unanswered, proc_shared,
     proc_unbounded, writable_after_all, targets_followed, targets_late,
-    targets_fail,
+    targets_fail, targets_killed,
 )  # fmt: skip

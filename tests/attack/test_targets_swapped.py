@@ -23,7 +23,7 @@ from typing import Final
 import pytest
 
 from policyfs.linux.immutable import set_immutable
-from policyfs.linux.mountinfo import ABSENT, mounts_at
+from policyfs.linux.mountinfo import ABSENT, FSTYPE, mounts_at
 from tests.support.machine.counts import count
 from tests.support.machine.documents import CHECKOUT
 from tests.support.machine.namespace import abort_connection, detach, mounts_below
@@ -68,6 +68,8 @@ class Container:
         self.at = home.arena / name
         script = [f"mount -t tmpfs container '{self.at}' && mount --make-private '{self.at}'"]
         for target in home.targets:
+            if "%2F" in target:
+                continue
             script += [
                 f"mkdir '{self.at}/{target}'",
                 f"mount --rbind '{home.place(target)}' '{self.at}/{target}'",
@@ -125,18 +127,21 @@ class Unit:
             words[:1] = [sys.executable, "-m", WEAKENED, weakened]
         environment = os.environ | home.environment | settings | {"NOTIFY_SOCKET": notify}
         with (home.arena / "log").open("wb") as log:
-            self.process = subprocess.Popen(words, cwd=CHECKOUT, env=environment, stderr=log)
+            how = {"cwd": CHECKOUT, "env": environment, "stderr": log, "start_new_session": True}
+            self.process = subprocess.Popen(words, **how)
 
     def is_ready(self, timeout_s: float) -> bool:
         return bool(select.select([self._socket], [], [], timeout_s)[0]) and (
             self._socket.recv(100) == b"READY=1"
         )
 
-    def stop(self) -> int:
+    def stop(self, *, started: bool = True) -> int:
         """Stop it. Return the exit code of its daemon."""
-        self._run("ExecStop")
-        self.process.terminate()
+        if started:
+            self._run("ExecStop")
+        os.killpg(self.process.pid, signal.SIGTERM)
         code = self.process.wait(30)
+        wait_for(lambda: not _lives(self.process.pid), "the end of its other processes", 30)
         self._run("ExecStopPost", SERVICE_RESULT="success" if code == 0 else "exit-code")
         return code
 
@@ -147,6 +152,13 @@ class Unit:
     def close(self) -> None:
         self._socket.close()
         os.unlink(self._home.arena / "notify")
+
+
+def _lives(group: int) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, 0)
+        return True
+    return False
 
 
 def _parted(line: str) -> tuple[str, str, str]:
@@ -187,6 +199,14 @@ class Home:
 
     def place(self, target: str) -> str:
         return f"{self.arena}/run/mounts/home/tv/targets/{target}"
+
+    def change_targets(self, targets: str) -> None:
+        text = re.sub("targets: .*, options", f"targets: {targets}, options", self.file.read_text())
+        self.file.write_text(text)
+
+    def on_top(self, target: str) -> str:
+        """The type of the mount on top of a target's place."""
+        return mounts_at(self.place(target))[-1].fstype
 
     def __call__(self, *words: str) -> Said:
         said = policyfs_process(*words, str(self.file), environment=self.environment, deadline_s=110)
@@ -265,6 +285,24 @@ def test_a_target_comes_back_in_a_running_container(home: Home) -> None:
     assert sorted(os.listdir(home.place(""))) == sorted({*home.targets} - {"look"})
 
 
+def test_a_target_inside_another_does_not_become_what_is_below_it(home: Home) -> None:
+    """A container that runs on has errors, and neither other files nor a right to write."""
+    home.change_targets("{/all: /, /all/own: {path: /Films, read_only: true}}")
+    home.targets = ("all", "all%2Fown")
+    assert home("up").returncode == 0
+    container = home.container("before")
+    inner = f"{container.at}/all/own"
+    container.run("mount", "--rbind", home.place("all%2Fown"), inner)
+    container.run("mount", "--make-rslave", inner)
+    assert container.names("all/own") == ["films"]
+    for verb in ("down", "up", "up"):
+        assert home(verb).returncode == 0
+        assert container.names("all/own") == [DEAD], verb
+        container.run("touch", f"{inner}/new")
+    assert os.listdir(home.store / "own") == ["own"]
+    assert os.listdir(home.place("all%2Fown")) == ["films"]
+
+
 def test_no_container_leaves_the_mount(home: Home) -> None:
     """Whatever link the app has put in a target's place, also after a restart, and after a kill.
 
@@ -318,7 +356,7 @@ def test_a_unit_is_ready_when_its_targets_are_bound_also_if_its_daemon_is_killed
             return bool(found)
 
         wait_for(serves, "the daemon", 30)
-        assert container.names("films") == [DEAD]
+        assert container.names("look") == [DEAD]
         [first] = found
         os.kill(first, signal.SIGKILL)
         wait_for(lambda: serves() and found != [first], "another daemon", 30)
@@ -330,13 +368,37 @@ def test_a_unit_is_ready_when_its_targets_are_bound_also_if_its_daemon_is_killed
         assert container.names("films", "look") == [DEAD] * 2
 
 
-def test_a_unit_fails_whose_targets_cannot_be_bound(home: Home) -> None:
+@pytest.mark.parametrize(
+    ("weakened", "why"), [("targets-fail", "Input/output error"), ("targets-killed", "was killed")]
+)
+def test_a_unit_fails_whose_targets_cannot_be_bound(home: Home, weakened: str, why: str) -> None:
     assert home("up", "--places").returncode == 0
-    with home.unit("targets-fail") as unit:
+    with home.unit(weakened) as unit:
         assert unit.process.wait(30) == 1
         assert not unit.is_ready(0)
-        assert [one.fstype for one in mounts_at(home.place("films"))] == [ABSENT]
-    assert "cannot be bound: Input/output error" in (home.arena / "log").read_text()
+        assert home.on_top("films") == ABSENT
+    said = (home.arena / "log").read_text()
+    assert "cannot be bound: " in said
+    assert why in said
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_unit_that_ends_while_it_binds_leaves_placeholders(home: Home, *, stopped: bool) -> None:
+    """Nobody finds a dead mount, on which an engine starts no container, nor an empty directory."""
+    assert home("up", "--places").returncode == 0
+    (late := home.arena / "run/late").touch()
+    with home.unit("targets-late") as unit:
+        wait_for(lambda: home.on_top("films") == FSTYPE, "the first bind", 30)
+        if stopped:
+            assert unit.stop(started=False) == 0
+        else:
+            unit.process.terminate()
+            assert unit.process.wait(30) == 0
+            late.unlink()
+            wait_for(lambda: not _lives(unit.process.pid), "the end of the others", 30)
+        assert not unit.is_ready(0)
+    assert {home.on_top(target) for target in home.targets} == {ABSENT}
+    assert [one.fstype for one in mounts_at(f"{home.arena}/run/mounts/home/tv/mount")] == [ABSENT]
 
 
 def started_by_its_unit(home: Home) -> None:

@@ -49,26 +49,31 @@ def binds_of_unit() -> list[Bind]:
 
 def missing(at: str, binds: Iterable[Bind]) -> list[Bind]:
     """Return the binds that are not on top of their places, as the mount at *at* is now. Sends no request."""
-    live = [one.device for one in mounts_at(at)[-1:] if one.fstype == FSTYPE]
+    device = device_at(at)
 
     def is_there(bind: Bind) -> bool:
         there = mounts_at(bind.place(at))[-1:]
         found = [(top.device, top.root, "ro" in top.options) for top in there]
-        return found == [(device, bind.path, bind.read_only) for device in live] != []
+        return device != 0 and found == [(device, bind.path, bind.read_only)]
 
     return [bind for bind in binds if not is_there(bind)]
 
 
-def wait_for_mount(at: str, until: int) -> bool:
-    """Wait for a mount at *at*. Return False if the process of the pidfd *until* ends before."""
+def device_at(at: str) -> int:
+    """Return the device of the mount at *at*, which may be dead; 0 if there is none, or a placeholder."""
+    return next((one.device for one in mounts_at(at)[-1:] if one.fstype == FSTYPE), 0)
+
+
+def wait_for_mount(at: str, until: int) -> int:
+    """Wait for a mount at *at*. Return its device; 0 if the process of the pidfd *until* ends before."""
     with open(MOUNTINFO, "rb") as table:
         poll = select.poll()
         poll.register(table, select.POLLPRI)
         poll.register(until, select.POLLIN)
-        while not any(one.fstype == FSTYPE for one in mounts_at(at)):
+        while not (device := device_at(at)):
             if until in (fd for fd, _ in poll.poll()):
-                return False
-    return True
+                return 0
+    return device
 
 
 def bind_all(at: str, binds: Sequence[Bind]) -> list[Bind]:

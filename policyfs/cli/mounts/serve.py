@@ -8,13 +8,14 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
-from policyfs.cli.common.processes import own_instance
-from policyfs.cli.common.target_places import Bind, bind_all, binds_of_unit, wait_for_mount
+from policyfs.cli.common.processes import look, own_instance
+from policyfs.cli.common.target_places import Bind, bind_all, binds_of_unit, device_at, wait_for_mount
 from policyfs.cli.mounts.start import Start
 from policyfs.content.workers import execution
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
@@ -67,6 +68,9 @@ def _bind_later(at: str, binds: Sequence[Bind], manager: ServiceManager) -> None
     """Let another process wait for the mount, bind its targets, and tell that the unit is ready: the daemon
     would wait for itself, and has given up its rights by then. If they cannot be bound, the mount ends, and
     its unit starts it again."""
+    from policyfs.cli.mounts.umount import clear_targets
+    from policyfs.kernel import session
+
     unit = os.pidfd_open(os.getpid())
     if child := os.fork():
         os.close(unit)
@@ -74,19 +78,30 @@ def _bind_later(at: str, binds: Sequence[Bind], manager: ServiceManager) -> None
         return
     if os.fork():
         os._exit(EXIT_OK)  # so that nobody has to wait for the other
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        raise _Left
+
+    signal.signal(signal.SIGTERM, leave)  # the daemon gets it, too, and ends
+    device = 0
     try:
-        if wait_for_mount(at, until=unit):
-            with own_instance():
-                for bind in bind_all(at, binds):
-                    told = f"policyfs: the mount has no directory {shown(bind.path)} (a symlink is none)"
-                    print(f"{told}: nothing is at its target", file=sys.stderr)
+        if device := wait_for_mount(at, until=unit):
+            for bind in look(partial(bind_all, at, binds)):
+                told = f"policyfs: the mount has no directory {shown(bind.path)} (a symlink is none)"
+                print(f"{told}: nothing is at its target", file=sys.stderr)
             manager.ready()
-    except (OSError, PolicyfsError) as error:
+    except _Left:
+        # To systemd, the daemon then ends in order: ExecStopPost does nothing. Without a start that was over,
+        # there is no ExecStop.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        clear_targets(at)
+    except Exception as error:  # noqa: BLE001 - the unit must not wait for ever for what has ended by a bug
         why = error.strerror if isinstance(error, OSError) else error
         print(f"policyfs: the targets of {shown(at)} cannot be bound: {why}", file=sys.stderr)
-        from policyfs.kernel import session
-
-        session.unmount(at, lazy=True, force=True)
+        # INVARIANT: if the mount has ended by itself, its placeholder stays.
+        if device == device_at(at):
+            session.unmount(at, lazy=True, force=True)
+        clear_targets(at)
     finally:
         sys.stderr.flush()
         os._exit(EXIT_OK)

@@ -54,7 +54,7 @@ def run_umount(args: argparse.Namespace) -> int:
 
     path = known(args.mountpoint)
     if args.targets:
-        _clear_targets(path)
+        clear_targets(path)
         return EXIT_OK
     state = mount_state(path)
     if args.dead:
@@ -62,7 +62,7 @@ def run_umount(args: argparse.Namespace) -> int:
             _unmount(path, lazy=True, force=False)
             state = MountState.NONE
         if state is MountState.NONE:
-            _clear_targets(path)
+            clear_targets(path)
         return EXIT_OK
     if state is MountState.ALIVE and _targets(path):
         if not (args.lazy or args.wait or args.abort) and (users := _users_of_targets(path)):
@@ -79,7 +79,7 @@ def run_umount(args: argparse.Namespace) -> int:
                 _warn_of_the_trail(path)
             lazy = args.lazy or args.wait or args.abort or state is MountState.DEAD
             try:
-                _clear_targets(path)  # before: an engine starts no container on a bind that is dead
+                clear_targets(path)  # before: an engine starts no container on a bind that is dead
             except (OSError, PolicyfsError) as error:  # but the mount ends
                 print(f"policyfs: {shown(path)} keeps old targets: {shown(str(error))}", file=sys.stderr)
             _unmount(path, lazy=lazy, force=abort)
@@ -95,7 +95,7 @@ def _targets(path: str) -> list[str]:
     return places_beside(path) if is_private(path) else []
 
 
-def _clear_targets(path: str) -> None:
+def clear_targets(path: str) -> None:
     """Put placeholders on the places of the targets of a mount that has ended. Raises PolicyfsError."""
     from policyfs.kernel.targets import clear, held_elsewhere
 
