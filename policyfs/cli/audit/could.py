@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +48,9 @@ def run_who_could(args: argparse.Namespace) -> int:
         )
     found, anyone = [], False
     trail = None if args.policy else open_trail(args)
-    path = args.place if trail is None else StorePaths(trail).told(args.place)
+    path, *more = sorted({args.place} if trail is None else StorePaths(trail).told(args.place))
+    if more:
+        raise UsageError(f"{args.place!r} may be {path!r} or {more[0]!r} in the mounts: name one of them")
     for name, policy in _policies(args, trail):
         engine = compile_policy(in_force(policy, time.time_ns()))
         for who in _callers(engine):
@@ -61,6 +64,8 @@ def run_who_could(args: argparse.Namespace) -> int:
         heads = ("POLICY", "APP", *(request.upper() for request in _REQUESTS), "VIEW", "WHY")
         rows = [(name[:12], shown(app), *map(str, row.values())) for name, app, row in found]
         print("\n".join(table(heads, rows, columns=columns(), flexible=len(heads) - 1)))
+    if not anyone:
+        print("policyfs: by the mounts; who reaches the store itself needs no policy", file=sys.stderr)
     return EXIT_OK if anyone else EXIT_REFUSED
 
 

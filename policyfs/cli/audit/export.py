@@ -21,6 +21,7 @@ from policyfs.cli.audit.query import (
     events_of,
     finish,
     opened,
+    tell_nothing,
     unreadable,
 )
 from policyfs.cli.common.output import private_file
@@ -132,6 +133,8 @@ def run_export(args: argparse.Namespace) -> int:
     else:
         count = _text_file(args, trail, wanted)
         print(f"{shown(args.output)}: {count} event{'s' * (count != 1)}")
+    if not count:
+        tell_nothing(trail, args, "matches")
     return finish(trail, EXIT_OK if count else EXIT_REFUSED, wanted)
 
 

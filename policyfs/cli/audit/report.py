@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from policyfs.cli.audit.evidence import of_machine
 from policyfs.cli.audit.names import check_names
 from policyfs.cli.audit.policies import KeptPolicies
-from policyfs.cli.audit.query import add_query, finish, holes_of, opened, zone_of
+from policyfs.cli.audit.query import add_query, finish, holes_of, opened, tell_nothing, zone_of
 from policyfs.cli.audit.summary import count_portion
 from policyfs.cli.audit.verify import reports_on
 from policyfs.cli.common.output import write_private
@@ -70,6 +70,8 @@ def run_report(args: argparse.Namespace) -> int:
     print(f"{shown(args.html)}: {summary.events} event{'s' * (summary.events != 1)}")
     if not is_whole:
         print("policyfs: the trail is not whole: see the page, or policyfs audit verify", file=sys.stderr)
+    if not summary.events:
+        tell_nothing(trail, args, "matches")
     code = finish(trail, EXIT_OK if summary.events else EXIT_REFUSED, wanted)
     return code if is_whole else EXIT_INCOMPLETE
 

@@ -49,7 +49,7 @@ def run_timeline(args: argparse.Namespace) -> int:
     if not args.path.startswith("/"):
         raise UsageError(f"write the path from the root of the mount, such as /DCIM/a.jpg, not {args.path!r}")
     trail = open_trail(args)
-    paths = {os.fsencode(args.path), os.fsencode(StorePaths(trail).told(args.path))}
+    paths = set(map(os.fsencode, (args.path, *StorePaths(trail).told(args.path))))
     moves, known = _survey(trail)
     names = {name for path in paths for name in other_names(path, moves)}
     wanted = Selection(_about(names, moves), Clock(datetime.now(UTC)))
