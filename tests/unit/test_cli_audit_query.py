@@ -51,6 +51,6 @@ def test_a_trail_of_root_gives_an_error_and_no_traceback(
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setenv("POLICYFS_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(query, "find_chains", refused)
+    monkeypatch.setattr(query, "find_machines", refused)
     with pytest.raises(PolicyfsError, match="only root may read it"):
         query.open_trail(argparse.Namespace(trail=str(tmp_path)))

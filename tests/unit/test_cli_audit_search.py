@@ -104,3 +104,34 @@ def test_the_newest_rows_are_those_with_the_newest_events(
     assert main(["audit", *words, "--each", "--trail", str(tmp_path)]) == 0
     _, first, second = capsys.readouterr().out.splitlines()
     assert ("  /y  " in first, "  /secret  " in second) == (True, True)
+
+
+def test_the_trails_of_several_machines_are_read_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both have the same mountpoint, so their chains have the same name."""
+    for machine in ("ada", "bob"):
+        with a_journal(tmp_path / machine, fold_ns=0) as journal:
+            for path in (b"/DCIM/a.jpg", f"/{machine}".encode()):
+                journal.record(an_event(path), Audit.REQUIRED)
+                journal.record(a_denial(b"/secret"), Audit.REQUIRED)
+
+    def said(*words: str, code: int = 0) -> str:
+        assert main(["audit", *words, "--trail", str(tmp_path)]) == code
+        return capsys.readouterr().out
+
+    rows = said("search", "path:/DCIM/a.jpg", "--utc").splitlines()[1:]
+    short = MOUNT_ID[:8]
+    assert [row.split()[2] for row in rows] == [f"ada/{short}:2", f"bob/{short}:2"]
+    denials = said("search", "decision:deny").splitlines()[1:]
+    assert len(denials) == 2, "repeats of one machine are not those of another"
+    assert f"bob/{short}:4" in said("search", "--last", "1", "path:/bob")
+    assert "/bob" in said("show", f"bob/{short}:4")
+    counts = said("summary", "--by", "mount", "path:/DCIM/a.jpg").splitlines()[1:]
+    assert [line.split() for line in counts] == [["ada:/srv/media", "1"], ["bob:/srv/media", "1"]]
+    page = tmp_path / "page.html"
+    said("report", "--html", str(page))
+    assert {"ada:", "bob:"} <= set(page.read_text().replace(">", " ").split())
+    (removed,) = (tmp_path / "bob" / MOUNT_ID).glob("*.jsonl")
+    removed.rename(removed.with_name("00000002-20260301T080000Z.jsonl"))
+    said("search", "path:/DCIM/a.jpg", code=5)

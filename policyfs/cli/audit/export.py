@@ -34,7 +34,7 @@ from policyfs.policy.decide import Engine, as_of, compile_policy
 from policyfs.policy.explain.explain import explain
 from policyfs.trail.lines.event import STRANGER, Event
 from policyfs.trail.lines.line import LineFormatter
-from policyfs.trail.lines.record import Fields, Record
+from policyfs.trail.lines.record import Fields, Record, short_name
 from policyfs.trail.lines.table import shown
 from policyfs.trail.query.selection import Selection
 from policyfs.trail.text.cause import Lookup, nothing_known
@@ -186,7 +186,7 @@ def _of_chain(
 ) -> Iterator[tuple[int, str, str]]:
     """Yield the time, the chain and the line of each selected event. Few are read from the segments: the
     index has what CSV and OCSF need."""
-    latest_ns, prefix = 0, f"{chain.mount_id[:8]}:"
+    latest_ns, prefix = 0, f"{short_name(chain.name)}:"
     for portion in trail.portions(chain):
         templates, classes = Templates(line_of, in_json=form == "ocsf"), portion.index.classes
         paths: dict[int | None, bytes] = dict(portion.index.query("SELECT id, name FROM path"))
@@ -203,7 +203,7 @@ def _of_chain(
             if text is None and isinstance(item := portion.row(line, offset), Record) and item.event:
                 text = line_of(item.event, item.id)
             if text is not None:
-                yield latest_ns, chain.mount_id, text
+                yield latest_ns, chain.name, text
 
 
 def _csv_line(row: Sequence[object]) -> str:

@@ -18,7 +18,7 @@ from policyfs.errors import EXIT_INCOMPLETE, PolicyfsError
 from policyfs.follow.lines import fields_of_hole, with_id
 from policyfs.journal.files.directories import cache_directory
 from policyfs.journal.files.inventory import unread
-from policyfs.journal.files.reader import find_chains, root_of
+from policyfs.journal.files.reader import find_chains, find_machines, root_of
 from policyfs.journal.files.segments import Chain
 from policyfs.journal.index.cache import IndexCache
 from policyfs.journal.index.indexed import IndexedTrail
@@ -91,11 +91,12 @@ def zone_of(args: argparse.Namespace) -> tzinfo | None:
     return UTC if getattr(args, "utc", False) else None
 
 
-def chains_of(args: argparse.Namespace) -> list[Chain]:
-    """Return the chains (each mount's trail) in --trail. Raises PolicyfsError without such a directory."""
+def chains_of(args: argparse.Namespace, *, machines: bool = False) -> list[Chain]:
+    """Return the chains (each mount's trail) in --trail. machines: also those in trail roots in it. Raises
+    PolicyfsError without such a directory."""
     root = Path(args.trail)
     try:
-        return find_chains(root)
+        return find_machines(root) if machines else find_chains(root)
     except FileNotFoundError:
         raise PolicyfsError(f"there is no trail at {root}: name its directory with --trail") from None
 
@@ -114,8 +115,13 @@ def open_trail(args: argparse.Namespace) -> IndexedTrail:
         print(f"policyfs: no index is kept, so this query takes longer: {cache.problem}", file=sys.stderr)
     try:
         ends = last_seqs(key_directory(), root_of(root))  # before the chains, which may grow meanwhile
-        trail = IndexedTrail(chains_of(args), cache, getattr(args, "progress", silent), ends)
-        trail.holes |= {name: [hole] for name, hole in unread(root, trail.chains, ends)}
+        trail = IndexedTrail(chains_of(args, machines=True), cache, getattr(args, "progress", silent), ends)
+        own = [chain for chain in trail.chains if not chain.machine]
+        trail.holes |= {name: [hole] for name, hole in unread(root, own, ends)}
+        for machine in {chain.machine for chain in trail.chains} - {""}:
+            those = [chain for chain in trail.chains if chain.machine == machine]
+            found = unread(root / machine, those, {})
+            trail.holes |= {f"{machine}/{name}": [hole] for name, hole in found}
     except OSError as error:
         raise unreadable(args, error) from error
     return trail

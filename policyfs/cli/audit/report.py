@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections import Counter
 from datetime import UTC, datetime
+from itertools import groupby
 
 from policyfs.cli.audit.evidence import of_machine
 from policyfs.cli.audit.names import check_names
@@ -56,14 +58,16 @@ def run_report(args: argparse.Namespace) -> int:
     ]
     is_whole = not checked
     if args.verify or _size(chains) <= _QUICK_BYTES:
-        for report in reports_on(chains, args.trail, of_machine(args.trail)):
-            checked += report_lines(report)
-            is_whole = is_whole and report.whole and not report.missing
+        for machine, those in groupby(chains, key=lambda chain: chain.machine):
+            place = os.path.join(args.trail, machine)
+            for report in reports_on(list(those), place, of_machine(place)):
+                checked += [f"{machine}: {line}" if machine else line for line in report_lines(report)]
+                is_whole = is_whole and report.whole and not report.missing
     zone, now = zone_of(args), datetime.now(UTC)
     facts = PageData(
         trail=args.trail, made=local_time(int(now.timestamp()) * 1_000_000_000, zone)[:16],
         query=text_of(wanted.tree), summary=summary, overview=overview, checked=checked, is_whole=is_whole,
-        changes=[(local_time(one.time_ns, zone)[:19], describe(one)) for one in changes],
+        changes=[(local_time(one.time_ns, zone)[:19], _change(one)) for one in changes],
         lookup=policies.fact, zone=zone, period=(wanted.since_ns, wanted.until_ns),
     )  # fmt: skip
     write_private(args.html, page(facts))  # the page is as private as the trail
@@ -74,6 +78,11 @@ def run_report(args: argparse.Namespace) -> int:
         tell_nothing(trail, args, "matches")
     code = finish(trail, EXIT_OK if summary.events else EXIT_REFUSED, wanted)
     return code if is_whole else EXIT_INCOMPLETE
+
+
+def _change(record: Record) -> str:
+    machine = record.place.mount_id.rpartition("/")[0]
+    return f"{machine}: {describe(record)}" if machine else describe(record)
 
 
 def _collect(trail: IndexedTrail, wanted: Selection, summary: Summary, overview: Overview) -> list[Record]:

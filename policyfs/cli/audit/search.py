@@ -162,7 +162,7 @@ def _items(trail: IndexedTrail, wanted: Selection, last: int) -> Iterator[Record
 def _all(trail: IndexedTrail, chain: Chain, last: int) -> Iterator[Record | BadLine]:
     inventory = trail.inventory(chain)
     yield from last_records(chain, last, inventory) if last else records(chain, inventory)
-    trail.holes[chain.mount_id] = inventory.end()
+    trail.holes[chain.name] = inventory.end()
 
 
 def _follow(

@@ -55,7 +55,7 @@ def run_show(args: argparse.Namespace) -> int:
     trail = open_trail(args)
     found = False
     for chain in trail.chains:
-        for portion in trail.portions(chain) if chain.mount_id.startswith(mount) else ():
+        for portion in trail.portions(chain) if chain.name.startswith(mount) else ():
             place = _find(portion, seq)
             if place is None:
                 continue

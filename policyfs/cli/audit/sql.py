@@ -18,6 +18,7 @@ from policyfs.cli.common.colour import columns
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.journal.index.database import CLASS_COLUMNS, confine
 from policyfs.journal.index.indexed import IndexedTrail
+from policyfs.trail.lines.record import short_name
 from policyfs.trail.lines.table import shown, table
 from policyfs.trail.query.index_lines import EVENT_COLUMNS
 
@@ -92,7 +93,7 @@ def _fill(database: sqlite3.Connection, trail: IndexedTrail) -> None:
             database.deserialize(portion.index.data(), name="part")
             database.execute("BEGIN")
             for statement in _COPY:
-                database.execute(statement, {"chain": chain.mount_id[:8], **numbers})
+                database.execute(statement, {"chain": short_name(chain.name), **numbers})
             database.execute("COMMIT")
             for name in numbers:
                 [(most,)] = database.execute(f"SELECT ifnull(max(id) + 1, 0) FROM {name}")

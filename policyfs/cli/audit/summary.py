@@ -185,7 +185,7 @@ def summarize(trail: IndexedTrail, wanted: Selection, by: list[str]) -> Summary:
         for portion in trail.portions(chain):
             count_portion(summary, portion, wanted, restarts)
         if restarts.unended and not is_recorded(chain):
-            summary.crashes.append((chain.mount_id, UNENDED))
+            summary.crashes.append((chain.name, UNENDED))
     return summary
 
 
@@ -207,12 +207,15 @@ def count_portion(summary: Summary, portion: Portion, wanted: Selection, restart
         if crash and wanted.overlaps(restarts.alive_ns, item.time_ns):
             summary.crashes.append((item.id, crash))
     restarts.note(index.time_before(index.lines + 1))
-    add_events(summary, index, wanted)
+    add_events(summary, index, wanted, portion.file.chain.machine)
 
 
-def add_events(summary: Summary, index: Index, wanted: Selection) -> None:
-    """Count the events of an index that a selection contains, as Summary.add() does, but read no line."""
+def add_events(summary: Summary, index: Index, wanted: Selection, machine: str = "") -> None:
+    """Count the events of an index that a selection contains, as Summary.add() does, but read no line.
+    machine: stands before mounts (``ada:/mnt``), if there is one."""
     classes, is_all = index.classes, wanted.tree == And()
+    if machine:
+        classes = {id_: one._replace(mount=f"{machine}:{one.mount}") for id_, one in classes.items()}
     sums = index.query("SELECT * FROM hour") if is_all else index.select(SUMS, wanted, BY_SUM)
     for hour, class_id, denied, *numbers, first_ns, last_ns in sums:
         event, found = classes[class_id], Sums(*numbers)

@@ -133,7 +133,7 @@ def _seen(site: Site, policy: Narrower, args: argparse.Namespace) -> _Trail:
     }
     args.trail = trail_of(site)
     trail = open_trail(args)
-    trail.chains = [one for one in trail.chains if one.mount_id in names]
+    trail.chains = [one for one in trail.chains if one.name in names]
     trail.holes = {name: holes for name, holes in trail.holes.items() if name in names}
     if not trail.chains:
         raise PolicyfsError(f"{args.trail} has no trail of {site.file}: use its mounts for some days first")

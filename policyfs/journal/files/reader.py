@@ -28,10 +28,23 @@ _POLL_S: Final = 0.02
 
 def find_chains(root: Path) -> list[Chain]:
     """Return the hash chains below a trail root, sorted by name. A root with segments is a chain itself."""
-    with os.scandir(root) as entries:
-        below = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
-    chains = [Chain(root.resolve().name, root), *(Chain(name, root / name) for name in below)]
+    chains = [Chain(root.resolve().name, root), *(Chain(name, root / name) for name in _below(root))]
     return [chain for chain in chains if chain.segments()]
+
+
+def find_machines(root: Path) -> list[Chain]:
+    """Return find_chains(), and those in directories without segments, which are trail roots of machines."""
+    chains = find_chains(root)
+    known = {chain.directory for chain in chains}
+    for name in _below(root) if root not in known else ():
+        if root / name not in known:
+            chains += [chain._replace(machine=name) for chain in find_chains(root / name)]
+    return chains
+
+
+def _below(root: Path) -> list[str]:
+    with os.scandir(root) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
 
 
 def root_of(trail: str | os.PathLike[str]) -> Path:
@@ -62,7 +75,7 @@ def records(chain: Chain, inventory: Inventory | None = None) -> Iterator[Record
         with inventory.reading(name):
             for number, raw in enumerate(raw_lines(chain.directory, name), start=1):
                 if raw.endswith(b"\n"):
-                    yield inventory.take(parse_line(raw, Place(chain.mount_id, name, number)), raw)
+                    yield inventory.take(parse_line(raw, Place(chain.name, name, number)), raw)
 
 
 def last_records(chain: Chain, count: int, inventory: Inventory | None = None) -> list[Record | BadLine]:
@@ -82,7 +95,7 @@ def last_records(chain: Chain, count: int, inventory: Inventory | None = None) -
             if not found and len(lines) == count:
                 inventory.lines.forget()  # lines before these are in the segment, and are not read
             for back, raw in enumerate(lines, start=-len(lines)):
-                found.append(inventory.take(parse_line(raw, Place(chain.mount_id, name, back)), raw + b"\n"))
+                found.append(inventory.take(parse_line(raw, Place(chain.name, name, back)), raw + b"\n"))
     return found[-count:]
 
 
@@ -122,7 +135,7 @@ class Follower:
         self._reading: dict[str, _Reading] = {}
         for chain in self._chains():
             names = chain.segments()
-            self._reading[chain.mount_id] = _Reading(names[-1], _end(chain.directory / names[-1]))
+            self._reading[chain.name] = _Reading(names[-1], _end(chain.directory / names[-1]))
 
     def poll(self) -> list[Record | BadLine]:
         """Return the parsed lines that were completed since the last call, or [] if there are none."""
@@ -133,15 +146,15 @@ class Follower:
 
     def _chains(self) -> list[Chain]:
         try:
-            return find_chains(self._root)
+            return find_machines(self._root)
         except FileNotFoundError:
             return []  # no trail yet, or none any more
 
     def _poll_chain(self, chain: Chain) -> Iterator[Record | BadLine]:
         names = chain.segments()
-        reading = self._reading.setdefault(chain.mount_id, _Reading(names[0], 0))
+        reading = self._reading.setdefault(chain.name, _Reading(names[0], 0))
         if is_anew(names, reading.segment):
-            reading = self._reading[chain.mount_id] = _Reading(names[0], 0)
+            reading = self._reading[chain.name] = _Reading(names[0], 0)
         for name in [name for name in names if _order(name) >= _order(reading.segment)]:
             if _order(name) == _order(reading.segment):
                 reading.segment = name  # the segment may have been compressed meanwhile
@@ -182,6 +195,6 @@ def _read_on(chain: Chain, reading: _Reading) -> Iterator[Record | BadLine]:
             reading.offset += len(block)
             for raw in block[:-1].split(b"\n"):
                 reading.line += 1
-                yield parse_line(raw, Place(chain.mount_id, reading.segment, reading.line))
+                yield parse_line(raw, Place(chain.name, reading.segment, reading.line))
     finally:
         os.close(fd)

@@ -90,7 +90,7 @@ class SegmentFile:
 
     def record(self, offset: int, line: int) -> Record | BadLine:
         """Parse the line at an offset in the uncompressed bytes. line: the line's number, for the result."""
-        return parse_line(self.line(offset), Place(self.chain.mount_id, self.name, line))
+        return parse_line(self.line(offset), Place(self.chain.name, self.name, line))
 
     def line(self, offset: int) -> bytes:
         """Return the line at an offset in the uncompressed bytes, without its newline."""

@@ -373,10 +373,17 @@ def write_file(place: int, name: str, data: bytes) -> None:
 
 
 class Chain(NamedTuple):
-    """One hash chain of the trail: its name, which is also that of its directory, with its segments."""
+    """One hash chain of the trail: its name, which is also that of its directory, with its segments. machine:
+    the name of its trail root, if several are read together."""
 
     mount_id: str
     directory: Path
+    machine: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return the chain's name among all that are read together: two machines can have one mount_id."""
+        return f"{self.machine}/{self.mount_id}" if self.machine else self.mount_id
 
     def segments(self) -> list[str]:
         """Return the names of the chain's files (segments), oldest first."""

@@ -46,7 +46,7 @@ class Portion:
 
     def place(self, line: int) -> Place:
         """Return the place of a line of the index."""
-        return Place(self.file.chain.mount_id, self.file.name, self.first_line + line)
+        return Place(self.file.chain.name, self.file.name, self.first_line + line)
 
     def row(self, line: int, offset: int) -> Record | BadLine:
         """Read and parse a line. line, offset: as in the index."""
@@ -107,7 +107,7 @@ class IndexedTrail:
 
     def inventory(self, chain: Chain) -> Inventory:
         """Begin the check that what is read of a hash chain is complete."""
-        return Inventory(chain, self._ends.get(chain.mount_id, 0))
+        return Inventory(chain, self._ends.get(chain.name, 0))
 
     def portions(self, chain: Chain) -> Iterator[Portion]:
         """Yield a hash chain as portions, oldest first. Each is valid until the next one: then its file is
@@ -125,7 +125,7 @@ class IndexedTrail:
                 self._progress("reading segments", self._done, self._total)
         finally:
             self._known.save()
-        self.holes[chain.mount_id] = inventory.end()
+        self.holes[chain.name] = inventory.end()
 
     def _opened(self, chain: Chain, task: _Task) -> Iterator[Portion]:
         with contextlib.closing(SegmentFile(chain, task.name)) as file:
@@ -143,7 +143,7 @@ class IndexedTrail:
         """Return the index of a byte range, from the cache or newly made. is_kept: False to store none."""
         size = one[1] - one[0]
         if not is_kept:
-            place = (file.chain.mount_id, file.name, *one)
+            place = (file.chain.name, file.name, *one)
             if place not in self._rest:
                 self._rest[place] = Index(build(file.lines(*one), size, ""))
             return self._rest[place]

@@ -18,7 +18,7 @@ _LAST_YEAR: Final = 2261
 """The last year of which all times fit into 64 bits, as ns since 1970. An index stores times in this form."""
 _HEADER: Final = re.compile(rb'\{"type":"header","seq":([0-9]{1,18}),')
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
-_ID: Final = re.compile(r"([0-9a-zA-Z_.-]+):([0-9]{1,18})")
+_ID: Final = re.compile(r"((?:[^/]+/)?[0-9a-zA-Z_.-]+):([0-9]{1,18})")
 _ID_PREFIX: Final = 8
 
 CLOCK_STEP_NS: Final = 2_000_000_000
@@ -53,8 +53,8 @@ class Record(NamedTuple):
     @property
     def id(self) -> str:
         """Return the id for `policyfs audit show`: the first 8 characters of the mount's id, and seq
-        (``3f1c9a0b:2``)."""
-        return f"{self.place.mount_id[:_ID_PREFIX]}:{self.seq}"
+        (``3f1c9a0b:2``); before them ``MACHINE/`` if the trails of several are read."""
+        return f"{short_name(self.place.mount_id)}:{self.seq}"
 
 
 class BadLine(NamedTuple):
@@ -62,6 +62,13 @@ class BadLine(NamedTuple):
 
     place: Place
     why: str
+
+
+def short_name(chain: str) -> str:
+    """Return the name of a hash chain as in ids: the first 8 characters of the mount's id, and the machine's
+    name before them, if there is one."""
+    machine, slash, mount_id = chain.rpartition("/")
+    return f"{machine}{slash}{mount_id[:_ID_PREFIX]}"
 
 
 def parse_id(text: str) -> tuple[str, int]:

@@ -74,10 +74,10 @@ _SAME: Final[Callable[[Event], _Key]] = operator.attrgetter(
 )  # fmt: skip
 
 
-def _key(event: Event) -> _Key | None:
+def _key(item: Record | BadLine, event: Event) -> _Key | None:
     if event.decision != DENY or event.folded:
         return None
-    return _SAME(event)
+    return item.place.mount_id.rpartition("/")[0], _SAME(event)
 
 
 class Rows:
@@ -96,7 +96,7 @@ class Rows:
         """Add one record. Return the rows that are complete now, because no repeats can be added."""
         self._added += 1
         event = item.event if isinstance(item, Record) else None
-        key = None if event is None else _key(event)
+        key = None if event is None else _key(item, event)
         ready = [] if event is None else list(self.due(event.time_ns))
         group = None if key is None else self._open.get(key)
         if group is not None and event is not None:
