@@ -17,7 +17,7 @@ from policyfs.kernel.protocol import errno_of_reply
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_OUR_FAULT: Final = frozenset({errno.EBADF, errno.EFAULT, errno.ENOTCONN, errno.ENOTSOCK, errno.EBADRQC})
+_OUR_FAULT: Final = frozenset({errno.EBADF, errno.EFAULT, errno.ENOTSOCK, errno.EBADRQC})
 """Errors that only a bug of policyfs can cause: EIO for the app. EBADRQC: the daemon's own seccomp filter."""
 _UNDECIDED: Final = frozenset({"flush", "forget", "fsync", "release", "releasedir"})
 """The handlers that decide nothing, and must not fail because the trail's disk hangs."""

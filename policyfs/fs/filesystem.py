@@ -192,7 +192,9 @@ class FileSystem:
         if not facts.remote or not facts.range_locks or settings.read_only:
             return None
         marker = marker_file(settings.store)
-        return None if marker is None else self._undo.enter_context(contextlib.closing(Latches(marker)))
+        if marker is None:
+            return None
+        return self._undo.enter_context(contextlib.closing(Latches(marker, in_store=True)))
 
     def _opening(self, fs: FsContext, plans: PlanFinder, keeper: LeaseKeeper | None) -> _Opening:
         settings, base, facts, cache = self._settings, self._base, self._base.facts, self.kernel_cache

@@ -7,8 +7,6 @@ import errno
 import fcntl
 import os
 import random
-import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -19,8 +17,8 @@ import pytest
 
 from policyfs.linux.libc import RENAME_EXCHANGE, RENAME_NOREPLACE, rename2
 from tests.support.machine.counts import SOAK, count
-from tests.support.machine.namespace import detach
 from tests.support.machine.processes import call_as
+from tests.support.mount.juicefs import JUICEFS, juicefs
 from tests.support.mount.stores import Mounts
 from tests.support.mount.untrue import untrue
 from tests.support.samples import jpegs
@@ -51,36 +49,7 @@ class Machines(NamedTuple):
     mounts: list[Path]
 
 
-@contextlib.contextmanager
-def juicefs(directory: Path) -> Iterator[list[Path]]:
-    """One volume, mounted twice."""
-    meta, places = f"sqlite3://{directory}/meta.db", [directory / name for name in ("one", "two")]
-    program = shutil.which("juicefs")
-    assert program is not None
-    objects = f"{directory}/objects/"
-    subprocess.run(
-        [program, "format", "--storage", "file", "--bucket", objects, meta, "library"],
-        check=True, capture_output=True, timeout=60,
-    )  # fmt: skip
-    try:
-        for place in places:
-            place.mkdir()
-            cache = f"{directory}/cache-{place.name}"
-            subprocess.run(
-                [program, "mount", "-d", "--enable-xattr", "--cache-dir", cache, meta, place],
-                check=True, capture_output=True, timeout=60,
-            )  # fmt: skip
-        yield places
-    finally:
-        for place in places:
-            subprocess.run(["umount", place], check=False, timeout=60)
-            detach(os.fspath(place))
-
-
-_JUICEFS = pytest.mark.soak, pytest.mark.skipif(shutil.which("juicefs") is None, reason="no juicefs")
-
-
-@pytest.fixture(params=["double", pytest.param("juicefs", marks=_JUICEFS)])
+@pytest.fixture(params=["double", pytest.param("juicefs", marks=JUICEFS)])
 def machines(arena: Path, request: pytest.FixtureRequest) -> Iterator[Machines]:
     mounts = Mounts(arena)
     shared = untrue(arena, "unnamed", machines=2) if request.param == "double" else juicefs(arena)

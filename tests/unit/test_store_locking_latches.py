@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -53,6 +54,36 @@ def test_a_dead_daemon_has_none(lock: str, fd: int) -> None:
     holder.kill()
     assert wait_for(lambda: latches.take(fd) is not None, "the latch is free")
     latches.close()
+
+
+def test_locks_in_a_store_come_again_after_its_server(lock: str) -> None:
+    """A server that was started anew answers EBADF for what was opened before."""
+    Path(lock).touch()
+    here, there = Latches(lock, in_store=True), Latches(lock, in_store=True)
+
+    def forget() -> None:
+        for fd in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/self/fd/{fd}") == lock:
+                    useless = os.open(lock, os.O_RDONLY)
+                    os.dup2(useless, int(fd))
+                    os.close(useless)
+
+    forget()
+    assert here.take_number(1)
+    forget()
+    assert here.take_number(2)
+    assert not there.take_number(1), "it has been taken again"
+    forget()
+    here.give(1)  # the change is done: no error
+    assert there.take_number(1)
+    forget()
+    os.unlink(lock)
+    with pytest.raises(OSError, match="not there"):
+        there.take_number(3)
+    assert not os.path.exists(lock), "an empty directory is no store"
+    for latches in (here, there):
+        latches.close()
 
 
 def test_who_finds_the_shared_file_removed_makes_a_new_one(lock: str, fd: int) -> None:

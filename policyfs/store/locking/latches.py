@@ -31,14 +31,16 @@ _SPREAD: Final = 0x9E3779B97F4A7C15
 
 
 class _SharedFile:
-    """One daemon's locks of bytes in a file that all daemons share, *path* (created if missing). A lock's
-    number is its byte. The kernel releases all locks when the daemon ends."""
+    """One daemon's locks of bytes in a file that all daemons share, *path*. A lock's number is its byte. The
+    kernel releases all locks when the daemon ends."""
 
-    __slots__ = ("_fd", "_held", "_kind", "_opened", "_path")
+    __slots__ = ("_fd", "_held", "_in_store", "_kind", "_opened", "_path")
 
-    def __init__(self, path: str, kind: int) -> None:
-        """kind: of all locks, RDLCK or WRLCK."""
-        self._path, self._kind, self._fd = path, kind, -1
+    def __init__(self, path: str, kind: int, *, in_store: bool = False) -> None:
+        """kind: of all locks, RDLCK or WRLCK. in_store: True for a file in a store, which is never created
+        (without the store, there is an empty directory), and opened again after an error: a server that was
+        started anew knows no open files."""
+        self._path, self._kind, self._in_store, self._fd = path, kind, in_store, -1
         self._opened: Callable[[int], object] = lambda _fd: None
         self._held: dict[int, int] = {}  # by number: how many times
         with contextlib.suppress(OSError):  # the first call that needs the file tries again
@@ -52,14 +54,15 @@ class _SharedFile:
     def _is_usable(self) -> bool:
         """Return False if the file must be opened, because root has removed it. If its directory is gone,
         too, no other daemon can open a new file, and the removed one is used."""
-        if self._fd < 0:
-            return False
+        if self._fd < 0 or self._in_store:
+            return self._fd >= 0
         return os.fstat(self._fd).st_nlink > 0 or not os.path.isdir(os.path.dirname(self._path))
 
     def _open(self) -> bool:
         """Open the shared file, or a new one if root has removed it. Take the held locks in it, too. Return
         False if another daemon has one of them in the new file. Then the old file stays. Raises OSError."""
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(self._path, flags if self._in_store else flags | os.O_CREAT, 0o600)
         is_ours, old = False, fd
         try:
             is_ours = all(set_byte_lock(fd, at, self._kind) for at in self._held)
@@ -72,15 +75,32 @@ class _SharedFile:
         return is_ours
 
     def _lock(self, at: int) -> bool:
-        return (self._is_usable() or self._open()) and set_byte_lock(self._fd, at, self._kind)
+        try:
+            return (self._is_usable() or self._open()) and set_byte_lock(self._fd, at, self._kind)
+        except OSError:
+            if not self._in_store:
+                raise
+        self._drop()
+        try:
+            return self._open() and set_byte_lock(self._fd, at, self._kind)
+        except FileNotFoundError:
+            raise OSError(errno.EIO, "the store, or its marker, is not there any more") from None
 
     def _unlock(self, at: int) -> None:
         self._held.pop(at, None)
         if self._fd >= 0:
-            set_byte_lock(self._fd, at, UNLCK)
+            try:
+                set_byte_lock(self._fd, at, UNLCK)
+            except OSError:
+                if not self._in_store:
+                    raise
+                self._drop()
 
     def close(self) -> None:
         self._held.clear()
+        self._drop()
+
+    def _drop(self) -> None:
         fd, self._fd = self._fd, -1
         self._opened(-1)
         if fd >= 0:
@@ -89,7 +109,8 @@ class _SharedFile:
 
 
 class Latches(_SharedFile):
-    """The latches that one daemon takes: locks in the file *path*, which is created if missing.
+    """The latches that one daemon takes: locks in the file *path*, which is created if missing, unless it is
+    in a store.
 
     INVARIANT: a latch does not exclude other tasks of the same daemon (fs/checked/change_lock.py excludes
     them). If a daemon takes a latch twice, the first give() releases the latch.
@@ -97,8 +118,8 @@ class Latches(_SharedFile):
 
     __slots__ = ()
 
-    def __init__(self, path: str) -> None:
-        super().__init__(path, WRLCK)
+    def __init__(self, path: str, *, in_store: bool = False) -> None:
+        super().__init__(path, WRLCK, in_store=in_store)
 
     @staticmethod
     def number(fd: int) -> int:
