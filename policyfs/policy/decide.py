@@ -33,7 +33,7 @@ from policyfs.policy.memo import Memo
 from policyfs.policy.model import Policy
 from policyfs.policy.moves.losses import Losses
 from policyfs.policy.moves.moves import End, Mover, combined
-from policyfs.policy.rules.callers import Caller
+from policyfs.policy.rules.callers import Caller, CallerClass
 from policyfs.policy.rules.distinctions import Distinctions
 from policyfs.policy.rules.facts import fixed_facts
 from policyfs.policy.rules.profile import Profile, Profiles, bans, hidden_by
@@ -59,10 +59,11 @@ class Engine:
         self.table: Final = Table(policy, remembered)
         self._paths: Final = Paths(self.table, remembered)
         self.root: Final = self._paths.root
+        self._remembered: Final = remembered
         self._sight: Final = Sight(self.table, remembered)
         self._views: Final = Views()
         self._scope: Final = Scope(self.table, dry_run=monitor)
-        self.distinctions: Final = Distinctions(self.table, self._sight, remembered, dry_run=monitor)
+        self.distinctions: Final = self.distinctions_of(self.table.callers.of_shared_mount())
         self._profiles: Final = Profiles(self.table, remembered, dry_run=monitor)
         self._mover: Final = Mover(self.table, self._paths, self._sight, self._profiles, remembered)
         self._losses: Final = Losses(self.table, self._paths, self._profiles, remembered)
@@ -255,6 +256,10 @@ class Engine:
         return not self._mover.moves_freely(self, who, old, new)
 
     # ---- kernel caches
+
+    def distinctions_of(self, callers: list[CallerClass]) -> Distinctions:
+        """Return the tests whether these callers, as if no other had the mount, get different answers."""
+        return Distinctions(self.table, callers, self._sight, self._remembered, dry_run=self.monitor)
 
     def uids_matter(self, app: str) -> bool:
         """True if an app can get different answers under different uids at some path, in an app mount."""

@@ -17,6 +17,7 @@ from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.collector import paused
 from policyfs.policy.decide import Engine
 from policyfs.policy.globs.paths import parse_glob
+from policyfs.policy.lint.costs import Costs, costs
 from policyfs.policy.lint.findings import Finding, excerpt, on_rule
 from policyfs.policy.lint.lint import Report, lint
 from policyfs.policy.text.parse import SourceText
@@ -39,28 +40,31 @@ def run_lint(args: argparse.Namespace) -> int:
         if report.findings:
             batch.refuse()
         if args.json:
-            told.append(_as_json(path, report))
+            told.append(_as_json(path, report, costs(engine)))
         else:
-            _show(path, report, sources)
+            _show(path, report, sources, costs(engine))
         args.kept += (engine, report)
     if args.json:
         print(json.dumps(told, indent=2))
     return batch.code
 
 
-def _show(path: str, report: Report, sources: list[SourceText]) -> None:
+def _show(path: str, report: Report, sources: list[SourceText], cost: Costs) -> None:
     for finding in report.findings:
         print(f"{excerpt(finding, sources)}\n")
+    if line := cost.line():
+        print(line)
     count = len(report.findings)
     silenced = f", {len(report.silenced)} silenced" if report.silenced else ""
     print(f"{shown(path)}: {count or 'no'} finding{'' if count == 1 else 's'}{silenced}")
 
 
-def _as_json(path: str, report: Report) -> dict[str, object]:
+def _as_json(path: str, report: Report, cost: Costs) -> dict[str, object]:
     return {
         "policy": path,
         "findings": [_finding(finding) for finding in report.findings],
         "silenced": [_finding(one.finding) | {"because": one.reason} for one in report.silenced],
+        "not_kept": cost._asdict(),
     }
 
 

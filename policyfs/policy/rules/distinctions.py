@@ -34,13 +34,16 @@ _SEEN: Final = "seen"
 
 
 class Distinctions:
-    """Tests whether the callers of a shared mount get different answers. dry_run: True with --monitor."""
+    """Tests whether callers get different answers. callers: those of a shared mount, or some of them.
+    dry_run: True with --monitor."""
 
-    def __init__(self, table: Table, sight: Sight, remembered: int, *, dry_run: bool) -> None:
+    def __init__(
+        self, table: Table, callers: list[CallerClass], sight: Sight, remembered: int, *, dry_run: bool
+    ) -> None:
         self._table: Final = table
         self._sight: Final = sight
         self._dry_run: Final = dry_run
-        self._callers: Final = table.callers.of_shared_mount()
+        self._callers: Final = callers
         names = {of.app for of in self._callers}
         self._one_app: Final = len(names) == 1 and None not in names
         self._same_captures: Final = self._one_app and not table.uses_uid
@@ -120,9 +123,12 @@ class Distinctions:
 
     def rules_at(self, state: PathState, *, views: bool = False) -> tuple[str, ...]:
         """Return the ids of the rules that can give callers other answers here (views: also other views)."""
-        placed = (*state.situated(self._table), *state.hides)
-        telling = (one.rule for one in placed if self._tells_at(one) or self._by_kind[one.rule])
-        return self._ids(number for number in telling if views or self._sighted[number])
+        here, rules = state.situated(self._table), self._table.rules
+        about = self._view_ops(rules[one.rule].effect for one in here) if views else Op(0)
+        telling = (
+            one.rule for one in (*here, *state.hides) if self._tells_at(one) or self._by_kind[one.rule]
+        )
+        return self._ids(number for number in telling if self._sighted[number] or rules[number].ops & about)
 
     def rules_below(self, state: PathState) -> tuple[str, ...]:
         """Return the ids of the rules that can show callers different names below this path."""
@@ -182,11 +188,15 @@ class Distinctions:
     def _view_differs(self, state: PathState) -> bool:
         """Return True if perhaps callers have different views of a file here, or rights to read it."""
         here = [(self._table.rules[one.rule], one) for one in state.situated(self._table)]
-        effects = {rule.effect for rule, _ in here}
-        if state.position.lost or effects.isdisjoint({Effect.REDACT, Effect.CONTENT}):
-            return False
-        about = Op.SEE | Op.READ | (Op.WRITE | Op.CREATE if Effect.CONTENT in effects else Op(0))
-        return any(rule.ops & about and self._tells_at(one) for rule, one in here)
+        about = self._view_ops(rule.effect for rule, _ in here)
+        return not state.position.lost and any(rule.ops & about and self._tells_at(one) for rule, one in here)
+
+    @staticmethod
+    def _view_ops(effects: Iterable[Effect]) -> Op:
+        """Return the operations about which rules can give callers different views, beside such effects."""
+        obliging = {Effect.REDACT, Effect.CONTENT}.intersection(effects)
+        seen = Op.SEE | Op.READ if obliging else Op(0)
+        return seen | Op.WRITE | Op.CREATE if Effect.CONTENT in obliging else seen
 
     def _answer(
         self, about: tuple[Situated, ...], state: PathState, caller: Caller, below: Callable[[], bool]
