@@ -297,19 +297,6 @@ FORMATS: Final = (
         starts=(),
         other_names=dict.fromkeys(("video/mp1s", "video/mp2p", "video/mpv"), "video/mpeg"),
     ),
-    Format(
-        "asf.asf:locate_asf",
-        kinds={"video/x-ms-asf": "all objects of the header are examined (WMV, WMA)"},
-        starts=(
-            Start(
-                ("video/x-ms-asf",), b"0&\xb2u\x8ef\xcf\x11\xa6\xd9\0\xaa\0b\xcel",
-                uses=Use.HEAD | Use.UNNAMED, only=rf"(?:video|audio)/x-ms-.*|{_UNNAMED}",
-            ),
-        ),
-        other_names=dict.fromkeys(
-            ("audio/x-ms-wma", "video/x-ms-wmv", "application/vnd.ms-asf"), "video/x-ms-asf"
-        ),
-    ),
     Format("audio.amr:locate_amr", kinds={"audio/amr": "has only speech frames"}, starts=()),
     Format(
         "pdf.pdf:locate_pdf",
@@ -349,6 +336,7 @@ FORMATS: Final = (
 """All formats that policyfs can redact, photos first."""
 
 WITHOUT_LOCATOR: Final[Mapping[str, str]] = {
+    "video/x-ms-asf": "WMV and WMA: few programs still write them",
     "video/x-flv": "script tags may contain any data, which policyfs cannot find",
     "application/zip": "may contain any other file",
     "text/plain": "may contain any text, also a track or a log of places",
@@ -363,6 +351,7 @@ WITHOUT_LOCATOR: Final[Mapping[str, str]] = {
 cannot open files of these kinds, nor files of unknown kinds."""
 
 _OTHER_NAMES_WITHOUT_LOCATOR: Final = {
+    **dict.fromkeys(("audio/x-ms-wma", "video/x-ms-wmv", "application/vnd.ms-asf"), "video/x-ms-asf"),
     "application/x-empty": KIND_EMPTY,
     "application/x-gzip": "application/gzip",
     "application/x-sqlite3": "application/vnd.sqlite3",

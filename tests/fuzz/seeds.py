@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from policyfs.formats import REDACTABLE_KINDS
 from tests.fuzz import little, richer, richer_boxes
-from tests.support.samples import asfs, gpmf, jpegs, movies, mpegs, sounds
+from tests.support.samples import gpmf, jpegs, movies, mpegs, sounds
 from tests.unit.test_redact_bitstreams_photos import HIDING as FILMS_OF_PHOTOS
 from tests.unit.test_redact_matroska_frames import HIDING as CODED_FILMS
 from tests.unit.test_redact_matroska_matroska import HIDING as FILMS
@@ -33,7 +33,6 @@ _SEEDS["video/x-matroska"] += [
 _SEEDS["video/x-msvideo"] += CODED_AVIS
 _SEEDS["video/mp2t"] += [*mpegs.plain(mpegs.TS), *(make() for make in mpegs.TRANSPORT_HIDING.values())]
 _SEEDS["video/mpeg"] += [*mpegs.plain(mpegs.PS), *(make() for make in mpegs.PROGRAM_HIDING.values())]
-_SEEDS["video/x-ms-asf"] += [*asfs.PLAIN, *(make() for make in asfs.HIDING.values())]
 _SEEDS["application/x-location+json"] += little.SIDECARS
 _SEEDS["application/pdf"] += [*little.PDFS, *DOCUMENTS.values(), *PRIVATE.values()]
 _SEEDS["application/rdf+xml"] += [richer.PACKET, *(jpegs.xmp_packet(form) for form in FORMS.values())]

@@ -29,7 +29,7 @@ WORD: Final = "location"
 ROOTS: Final = tuple(map(Path, ("/usr/share", "/usr/lib")))
 _ENDS: Final = (
     "png jpg jpeg gif webp heic avif jxl jp2 tif tiff bmp ico psd svg dng cr2 nef orf raf rw2 pdf"
-    " wav ogg oga opus mp3 flac m4a wma aiff mp4 mov mkv webm avi wmv mpg"
+    " wav ogg oga opus mp3 flac m4a aiff mp4 mov mkv webm avi mpg"
 )
 SUFFIXES: Final = frozenset(f".{end}" for end in _ENDS.split())
 MOST: Final = 400

@@ -1,4 +1,4 @@
-"""MPEG streams and ASF as ffmpeg writes them: positions in messages (AVCHD), data, names, attributes."""
+"""MPEG streams as ffmpeg writes them: positions in messages (AVCHD), data, names."""
 
 from __future__ import annotations
 
@@ -17,20 +17,6 @@ _PICTURE: Final = ("-f", "lavfi", "-i", "testsrc=s=96x64:r=25:d=1")
 _SOUND: Final = ("-f", "lavfi", "-i", "sine=d=1")
 _AVC: Final = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "5")
 _NAMES: Final = ("-metadata", "service_name=Rosa Kamera", "-metadata", "service_provider=Quillsound")
-_TAGS: Final = {
-    "title": "a quince on a table",
-    "author": "Rosa Kamera",
-    "WM/AlbumTitle": "Quendelia",
-    "WM/Year": "2023-04-05",
-    "WM/GPSLatitude": LATITUDE,
-    "location": f"+{LATITUDE}+0{LONGITUDE}/",
-    "WM/ToolName": "Testmaker",
-    "genre": "Folk",
-}
-_OURS: Final = "exiftool does not say what these attributes are about"
-_EXTRA: Final = {
-    f"ASF:{name}": _OURS for name in ("Year", "Location", "GPSLatitude", "CreationDate", "Author")
-}
 _DATED: Final = {"H264:DateTimeOriginal": "a part of the message"}
 
 
@@ -76,16 +62,9 @@ def telemetry(path: Path) -> Path:
     return path
 
 
-def attributes(path: Path, *options: str) -> Path:
-    """A film or a song with attributes."""
-    words = [word for name, value in _TAGS.items() for word in ("-metadata", f"{name}={value}")]
-    run("ffmpeg", "-v", "error", "-y", *_PICTURE, *_SOUND, *words, *options, str(path))
-    return path
-
-
 def samples(directory: Path) -> Iterator[Sample]:
     """Each with facts under every word."""
-    ts, ps, asf = "video/mp2t", "video/mpeg", "video/x-ms-asf"
+    ts, ps = "video/mp2t", "video/mpeg"
     place = {
         "location": (LATITUDE, LONGITUDE),
         "device": (LATITUDE,),
@@ -112,15 +91,3 @@ def samples(directory: Path) -> Iterator[Sample]:
     yield Sample(
         "messages, MPG", ps, messages(directory / "b.mpg", "-f", "mpeg", "-c:a", "mp2"), place, decoded
     )
-    told = {
-        "location": (LATITUDE, LONGITUDE),
-        "people": ("a quince on a table", "Rosa Kamera", "Quendelia"),
-        "time": ("2023-04-05",),
-        "device": ("Testmaker", "Lavf"),
-    }
-    wmv = attributes(directory / "a.wmv", "-c:v", "wmv2", "-c:a", "wmav2")
-    yield Sample("attributes, WMV", asf, wmv, told, decoded, extra=_EXTRA)
-    wma = attributes(directory / "a.wma", "-vn", "-c:a", "wmav2")
-    yield Sample("attributes, WMA", asf, wma, told, decoded, extra=_EXTRA)
-    mpeg_4 = attributes(directory / "a.asf", "-c:v", "mpeg4", "-c:a", "libmp3lame")
-    yield Sample("MPEG-4 in ASF", asf, mpeg_4, told, decoded, extra=_EXTRA)

@@ -40,7 +40,6 @@ MUTATORS: dict[str, Mutator] = {
     "video/x-matroska": _with(ebml.mutate),
     "video/mp2t": _with(streams.transport),
     "video/mpeg": _with(streams.program),
-    "video/x-ms-asf": _with(streams.asf),
     "application/pdf": _with(documents.pdf),
     "image/gif": _with(documents.gif),
     "application/x-location+json": _with(documents.json),

@@ -1,1 +1,0 @@
-"""ASF: Windows Media Video and Audio."""
