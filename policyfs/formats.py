@@ -312,12 +312,6 @@ FORMATS: Final = (
         starts=(),
     ),
     Format(
-        "documents.svg:locate_svg",
-        kinds={"image/svg+xml": "titles, comments, metadata, editors' data, embedded pictures are examined"},
-        starts=(),
-        other_names={"image/svg": "image/svg+xml"},
-    ),
-    Format(
         "documents.subtitles:locate_subtitles",
         kinds={
             "application/x-subrip": "each cue is examined, also a drone's positions",
@@ -336,6 +330,7 @@ FORMATS: Final = (
 """All formats that policyfs can redact, photos first."""
 
 WITHOUT_LOCATOR: Final[Mapping[str, str]] = {
+    "image/svg+xml": "a drawing: its elements may contain any text and any file",
     "video/x-ms-asf": "WMV and WMA: few programs still write them",
     "video/x-flv": "script tags may contain any data, which policyfs cannot find",
     "application/zip": "may contain any other file",
@@ -358,6 +353,7 @@ _OTHER_NAMES_WITHOUT_LOCATOR: Final = {
     "application/x-zip-compressed": "application/zip",
     "application/xml": "text/xml",
     "audio/x-midi": "audio/midi",
+    "image/svg": "image/svg+xml",
     "text/json": "application/json",
 }
 

@@ -17,7 +17,6 @@ from tests.support.samples import (
     psds,
     sounds,
     subtitles,
-    svgs,
     tiffs,
 )
 from tests.support.samples import matroskas as mk
@@ -98,7 +97,6 @@ CHUNKS: Final = [
     *sounds.PLAIN.values(),
     *((kind, make(CITY)) for kind, make in _BITMAPS.items()),
     *((psds.KIND, data) for data in psds.SEEDS),
-    *((svgs.KIND, data) for data in svgs.SEEDS),
     *subtitles.SEEDS,
     ("audio/aac", b"\xff\xf1\x50\x80\x02\x1f\xfc" * 20),
     ("audio/amr", b"#!AMR\n" + (b"\x3c" + b"x" * 31) * 3),

@@ -1,4 +1,4 @@
-"""PSDs and PSBs, written by ImageMagick, tagged by exiftool, with Photoshop's blocks; drawings; subtitles."""
+"""PSDs and PSBs, written by ImageMagick, tagged by exiftool, with Photoshop's blocks; subtitles."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.redaction.material_chunks import TOLD, photo, tagged
-from tests.redaction.samples import Sample, decoded
-from tests.support.samples import psds, subtitles, svgs
+from tests.redaction.samples import Sample
+from tests.support.samples import psds, subtitles
 from tests.support.samples.media import run
 
 
 def samples(directory: Path) -> Iterator[Sample]:
     """All of the theme's samples."""
-    yield from _drawings(directory)
     yield from _subtitles(directory)
     source = photo(directory)
     layers = ("-size", "48x32", "gradient:red-blue", "(", "-size", "20x20", "xc:green", ")")
@@ -46,32 +45,6 @@ def samples(directory: Path) -> Iterator[Sample]:
         "device": ("Testmaker",),
     }
     yield Sample("PSD with blocks", psds.KIND, path, told, extra={"Photoshop": "one name tells both"})
-
-
-def _drawings(directory: Path) -> Iterator[Sample]:
-    """Drawings as editors write them; ffmpeg draws them with librsvg."""
-    path = directory / "drawing.svg"
-    path.write_bytes(
-        svgs.svg(
-            "<title>Rosa Kamera</title><desc>seen at 47.80453, 13.04229</desc>",
-            "<metadata>"
-            + svgs.WORK.format("<dc:title>Quince</dc:title><dc:coverage>Zirbelstadt</dc:coverage>")
-            + "</metadata>",
-            '<sodipodi:namedview inkscape:export-filename="made by Testmaker" pagecolor="#fff"/>',
-            f'<image xlink:href="data:image/jpeg;base64,{svgs.photo()}" width="9" height="9"/>',
-            '<text y="9">drawn</text>',
-        )
-    )
-    told = {
-        "location": ("47.80453", "Zirbelstadt"),
-        "people": ("Rosa Kamera", "Quince"),
-        "device": ("made by Testmaker",),
-    }
-    extra = dict.fromkeys(("SVG", "XMP-dc", "XMP-cc"), "exiftool does not say what it is about")
-    for word in ("location", "people", "device"):
-        copy = directory / f"{word}.svg"
-        copy.write_bytes(path.read_bytes())
-        yield Sample(f"SVG ({word})", svgs.KIND, copy, told, decoded, extra=extra)
 
 
 def _subtitles(directory: Path) -> Iterator[Sample]:

@@ -111,15 +111,6 @@ def documents(directory: Path) -> None:
         "spaced": text.replace("<?xpacket end", " " * 2000 + "<?xpacket end"),
     }.items():
         (directory / f"{name}.xmp").write_text(odd, "utf-8")
-    head = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 47.804 13.042" width="64" height="48">'
-    for name, shape in {
-        "path": '<path d="M12.345 18.456L47.804,13.042"/>',
-        "points": '<polyline points="12.345,18.456 47.804,13.042"/>',
-        "matrix": '<rect transform="matrix(0.986 0.123 -0.123 0.986 47.804 13.042)" width="4" height="4"/>',
-        "style": '<rect style="stroke-dasharray:12.345,18.456" width="4" height="4"/>',
-        "words": f"<text x='12.345' y='18.456'>{TEXTS[2]}</text>",
-    }.items():
-        (directory / f"{name}.svg").write_text(f"{head}{shape}</svg>", "utf-8")
     plain, packed = directory / "plain.pdf", directory / "packed.pdf"
     plain.write_bytes(pdfs.pdf({6: f"<</Subject({TEXTS[1]})>>".encode()}, trailer=b"/Info 6 0 R"))
     run("qpdf", "--object-streams=generate", str(plain), str(packed))

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from tests.redaction.planted import PLACE, Plant, Plants
-from tests.support.samples import jpegs, psds, svgs
+from tests.support.samples import jpegs, psds
 from tests.support.samples.psds import block, layer, psd
 from tests.support.samples.subtitles import SUBRIP, subrip
-from tests.support.samples.svgs import svg
 
 _PSDS: Final[Plants] = {
     "in layer 300 of a PSD": Plant(
@@ -48,44 +47,6 @@ _PSDS: Final[Plants] = {
         lambda: psd(merged=b"\0\1" + b"\0\2" * 6 + b"\xfd\1" * 6 + PLACE),
     ),
 }
-_SVGS: Final[Plants] = {
-    "in a title behind 2 MiB of an SVG's references": Plant(
-        svgs.KIND,
-        "documents/svg.py _LONG",
-        lambda: svg("<title>" + "&#65;" * 400_000 + PLACE.decode() + "</title>"),
-    ),
-    "in an SVG of 17 MiB": Plant(
-        svgs.KIND,
-        "documents/svg.py MAX_BYTES",
-        lambda: svg(" " * (17 << 20) + f"<title>{PLACE.decode()}</title>"),
-        refused=True,
-    ),
-    "300 elements deep": Plant(
-        svgs.KIND,
-        "documents/svg.py MAX_DEPTH",
-        lambda: svg("<g>" * 300 + f"<title>{PLACE.decode()}</title>" + "</g>" * 300),
-        refused=True,
-    ),
-    "behind 300 namespaces": Plant(
-        svgs.KIND,
-        "documents/svg.py MAX_NAMESPACES",
-        lambda: svg(
-            "<g "
-            + " ".join(f'xmlns:a{n}="urn:{n}"' for n in range(300))
-            + f'><desc a:x="{PLACE.decode()}"/></g>'
-        ),
-        refused=True,
-    ),
-    "behind 5,000 styles": Plant(
-        svgs.KIND,
-        "documents/svg.py _MOST_SEARCHED, documents/svg.py _SHORT",
-        lambda: svg(
-            *(f'<g style="a{n}"/>' for n in range(5000)),
-            f'<g style="{" " * 300}"/><g style="{" " * 300}gps: {PLACE.decode()}"/>',
-        ),
-        refused=True,
-    ),
-}
 _SUBTITLES: Final[Plants] = {
     "in cue 3,000 of SubRip": Plant(SUBRIP, "", lambda: subrip(*["quince"] * 3000, PLACE.decode())),
     "behind 400 KiB of cues": Plant(SUBRIP, "", lambda: subrip(*["quince " * 30] * 2000, PLACE.decode())),
@@ -102,5 +63,5 @@ _SUBTITLES: Final[Plants] = {
         refused=True,
     ),
 }
-PLANTS: Final[Plants] = {**_PSDS, **_SVGS, **_SUBTITLES}
+PLANTS: Final[Plants] = {**_PSDS, **_SUBTITLES}
 SOAK: Final[Plants] = {}

@@ -45,7 +45,6 @@ BEGIN_IN_SEVERAL_WAYS = {
     "audio/aac",
     "audio/mpeg",
     "image/jxl",
-    "image/svg+xml",
     "image/x-olympus-orf",
     "video/mp2t",
     "video/mpeg",

@@ -81,7 +81,7 @@ FOLLOWED = {
     "one-level": [("/DCIM/*", "/DCIM/**")],
     "own-directory": [("/data/{app}/**", "/data/{app}/***")],
     "raw-sensitive": [('{grant: media.location}}, paths: "/DCIM/**"', "{grant: media.location}}")],
-    "raw-type-redacted": [("[image/svg+xml, text/csv]", "[text/csv]")],
+    "raw-type-redacted": [("[image/gif, text/csv]", "[text/csv]")],
     "redacted-editor": [
         ("editor: {uid: 10010}", "editor: {uid: 10010, grants: [media.location]}"),
         ("tidy: {uid: 10011}", "tidy: {uid: 10011, grants: [media.location]}"),

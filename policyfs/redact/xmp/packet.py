@@ -108,8 +108,12 @@ def clean_xmp(data: bytes, inner: Inner) -> Cleaned:
         return Cleaned(mark + body + bytes(len(tail)))
     try:
         text = body.decode(encoding)
-        spans = _spans(_Scanner(text, encoding, inner, inner.hide))
-        cleaned, notes = replaced(text, spans, encoding, "XMP", len(mark))
+        scanner = _Scanner(text, encoding, inner, inner.hide)
+        try:
+            spans = scanner.spans()
+        finally:
+            inner.budget.part(scanner.tokens + scanner.looked_at // BYTES_PER_PART)
+        cleaned, notes = _replaced(text, spans, encoding, len(mark))
         _check(cleaned)
         new = mark + cleaned.encode(encoding) + bytes(len(tail))
         if _encoding(new) != (mark, encoding):
@@ -117,22 +121,6 @@ def clean_xmp(data: bytes, inner: Inner) -> Cleaned:
     except (MalformedError, ValueError):  # unescape() raises ValueError for a number of thousands of digits
         return _emptied(data)
     return Cleaned(new, tuple(notes)) if len(new) == len(data) else _emptied(data)
-
-
-def element_spans(text: str, namespaces: Mapping[str, str], inner: Inner) -> list[Span]:
-    """Return the parts to hide of one element with RDF in other XML.
-
-    namespaces: those that the elements around it declare, by prefix. Raises MalformedError, ValueError,
-    TooMuchError.
-    """
-    return _spans(_Scanner(text, "utf-8", inner, inner.hide, outer=namespaces))
-
-
-def _spans(scanner: _Scanner) -> list[Span]:
-    try:
-        return scanner.spans()
-    finally:
-        scanner.inner.budget.part(scanner.tokens + scanner.looked_at // BYTES_PER_PART)
 
 
 def _emptied(data: bytes) -> Cleaned:
@@ -165,11 +153,9 @@ def _unit(encoding: str) -> int:
     return {"utf-16": 2, "utf-32": 4}.get(encoding[:6], 1)
 
 
-def replaced(
-    text: str, spans: Iterable[Span], encoding: str, container: str, offset: int = 0
-) -> tuple[str, list[Note]]:
+def _replaced(text: str, spans: Iterable[Span], encoding: str, offset: int) -> tuple[str, list[Note]]:
     """Return the text with the spans replaced, as many bytes as before, and notes. offset: of the text in
-    bytes. container: the format's name in the notes."""
+    bytes."""
     unit, done = _unit(encoding), 0
     pieces: list[str] = []
     notes: list[Note] = []
@@ -178,7 +164,7 @@ def replaced(
         offset += len(before.encode(encoding))
         size = len(text[span.start : span.end].encode(encoding))
         pieces += [before, span.new or " " * (size // unit)]
-        notes.append(Note(offset, size, container, span.what, span.tells, bare=span.bare))
+        notes.append(Note(offset, size, "XMP", span.what, span.tells, bare=span.bare))
         offset += size
         done = span.end
     return "".join([*pieces, text[done:]]), notes
@@ -209,7 +195,6 @@ class _Scanner:
     hidden_tells: Tells = NOTHING
     looked_at: int = 0
     found: list[Span] = field(default_factory=list)
-    outer: Mapping[str, str] = field(default_factory=lambda: {"xml": properties.XML})
 
     def spans(self) -> list[Span]:
         """Return the spans to remove, in order and without overlaps. Raises MalformedError."""
@@ -414,7 +399,7 @@ class _Scanner:
         return told_in_text(unescape(text), self.hide)
 
     def _namespaces(self, attributes: list[re.Match[str]]) -> Mapping[str, str]:
-        inherited = self.stack[-1].namespaces if self.stack else self.outer
+        inherited = self.stack[-1].namespaces if self.stack else {"xml": properties.XML}
         if not attributes:
             return inherited
         declared: dict[str, str] = {}
