@@ -2,7 +2,7 @@
 function __policyfs_at
     set -l path
     for word in (commandline -opc)[2..-1]
-        if contains -- (string join -- ' ' $path $word) 'init' 'mount' 'run' 'up' 'down' 'unit' 'compose' 'accept' 'umount' 'status' 'reload' 'tighten' 'prove' 'policy' 'policy check' 'policy apply' 'policy explain' 'policy diff' 'policy lint' 'policy test' 'policy replay' 'policy learn' 'policy schema' 'policy matrix' 'policy who' 'policy init' 'inspect' 'audit' 'audit search' 'audit show' 'audit summary' 'audit timeline' 'audit who-could' 'audit report' 'audit verify' 'audit export' 'audit sql' 'audit follow' 'audit hold' 'audit key' 'quarantine' 'quarantine list' 'quarantine show' 'quarantine release' 'quarantine drop' 'owner' 'owner show' 'owner set' 'owner export' 'owner import' 'doctor'
+        if contains -- (string join -- ' ' $path $word) 'init' 'mount' 'run' 'up' 'down' 'unit' 'compose' 'accept' 'umount' 'status' 'reload' 'brake' 'tighten' 'prove' 'policy' 'policy check' 'policy apply' 'policy explain' 'policy diff' 'policy lint' 'policy test' 'policy replay' 'policy learn' 'policy schema' 'policy matrix' 'policy who' 'policy init' 'inspect' 'audit' 'audit search' 'audit show' 'audit summary' 'audit timeline' 'audit who-could' 'audit report' 'audit verify' 'audit export' 'audit sql' 'audit follow' 'audit hold' 'audit key' 'quarantine' 'quarantine list' 'quarantine show' 'quarantine release' 'quarantine drop' 'owner' 'owner show' 'owner set' 'owner export' 'owner import' 'doctor'
             set -a path $word
         end
     end
@@ -19,6 +19,7 @@ complete -c policyfs -n '__policyfs_at' -f -a accept -d 'accept another disk, or
 complete -c policyfs -n '__policyfs_at' -f -a umount -d 'unmount a mount, also if its daemon has ended'
 complete -c policyfs -n '__policyfs_at' -f -a status -d 'show the state of mounts'
 complete -c policyfs -n '__policyfs_at' -f -a reload -d 'load the policy again; a policy with errors changes nothing'
+complete -c policyfs -n '__policyfs_at' -f -a brake -d 'show the apps that changed too many files, and let them go on'
 complete -c policyfs -n '__policyfs_at' -f -a tighten -d 'take away rights that nobody used in the last days'
 complete -c policyfs -n '__policyfs_at' -f -a prove -d 'test whether a mount answers as its policy does'
 complete -c policyfs -n '__policyfs_at' -f -a policy -d 'check, test, explain and compare policies'
@@ -112,6 +113,9 @@ complete -c policyfs -n '__policyfs_at status' -l wait -r -d 'wait up to S secon
 complete -c policyfs -n '__policyfs_at reload' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at reload' -l all -d 'reload every mount that answers'
 complete -c policyfs -n '__policyfs_at reload' -l previous -d 'go back to the policy that was in force before'
+complete -c policyfs -n '__policyfs_at brake' -s h -l help -d 'show this help message and exit'
+complete -c policyfs -n '__policyfs_at brake' -l release -r -d 'let this app change files again, and count anew'
+complete -c policyfs -n '__policyfs_at brake' -l json -d 'print one JSON object for each mount'
 complete -c policyfs -n '__policyfs_at tighten' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at tighten' -l days -r -d 'how many days count (7)'
 complete -c policyfs -n '__policyfs_at tighten' -l yes -d 'take away all that is proposed'

@@ -33,6 +33,7 @@ _COMMANDS: Final = {
     "umount": ("mounts.umount", "unmount a mount, also if its daemon has ended"),
     "status": ("running.manage", "show the state of mounts"),
     "reload": ("running.manage", "load the policy again; a policy with errors changes nothing"),
+    "brake": ("running.brake", "show the apps that changed too many files, and let them go on"),
     "tighten": ("setup.tighten", "take away rights that nobody used in the last days"),
     "prove": ("prove.prove", "test whether a mount answers as its policy does"),
     "policy": ("policy.command", "check, test, explain and compare policies"),

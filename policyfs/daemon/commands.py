@@ -12,6 +12,7 @@ from policyfs.daemon.control.server import Command
 from policyfs.daemon.end import EndOfMount, MountEnd
 from policyfs.daemon.mountpoint import Mountpoint
 from policyfs.daemon.policies.reload import Reload
+from policyfs.errors import PolicyfsError
 from policyfs.journal.writing.programs import executable
 from policyfs.linux.peer import Peer, caller_of, login_of
 
@@ -21,9 +22,11 @@ _PROOF: Final = ("result", "reason", "canaries", "callers", "callers_left_out", 
 def commands(
     end: EndOfMount, mountpoint: Mountpoint, reload: Reload, status: Callable[[], Json],
     record_proof: Callable[[Json], None], follow: Callable[[int, int], Awaitable[None]],
+    release: Callable[[str, Json], Awaitable[bool]],
 ) -> dict[str, Command]:  # fmt: skip
     """Return the commands of a daemon with these parts, by name. record_proof: puts the result of a proof on
-    the trail. follow: ends this daemon, so that another one takes over (keeper/upgrade.py)."""
+    the trail. follow: ends this daemon, so that another one takes over (keeper/upgrade.py). release:
+    releases the brake of an app, with who did it for the trail; returns False if it is not on."""
 
     async def ending(peer: Peer, _: Json) -> Json:
         """Note that `policyfs umount` is about to unmount."""
@@ -70,9 +73,16 @@ def commands(
         await follow(peer.pid, keeper if isinstance(keeper, int) else 0)
         return {}
 
+    async def brake(peer: Peer, request: Json) -> Json:
+        """Let an app go on whose brake is on (`policyfs brake --release`)."""
+        app = str(request.get("release"))
+        if not await release(app, _by("policyfs brake --release", peer).fields()):
+            raise PolicyfsError(f"the brake of {app!r} is not on")
+        return {}
+
     return {
         "status": describe, "reload": load, "previous": previous, "ending": ending, "staying": staying,
-        "abort": abort, "proof": proof, "follow": followed,
+        "abort": abort, "proof": proof, "follow": followed, "brake": brake,
     }  # fmt: skip
 
 

@@ -36,6 +36,7 @@ from policyfs.daemon.status import conditions, describe, questions_about, root_o
 from policyfs.daemon.worker_losses import WorkerLosses
 from policyfs.domain import FileType, in_turn
 from policyfs.errors import PolicyfsError
+from policyfs.fs.access.brakes import Brakes, On
 from policyfs.fs.filesystem import FileSystem
 from policyfs.fs.foundation import Foundation, Settings
 from policyfs.fs.inodes.node import Node
@@ -62,6 +63,7 @@ from policyfs.linux.scheduling import SERVING_NICE, set_turns, weigh_own_session
 from policyfs.linux.statx import ignore_birth_times
 from policyfs.linux.threads import ParkedThread
 from policyfs.policy.decide import Engine
+from policyfs.policy.model import Limit
 from policyfs.store import quarantine as refused
 from policyfs.store.facts import StoreFacts
 from policyfs.store.locking.leases import LeaseKeeper
@@ -139,6 +141,7 @@ class Daemon:
             tree=self._tree, facts=self.facts, owners=owners, sniffer=self.sniffer, keeper=self._keeper,
             watch=self._watch, journal=self.journal, remembered=self.remembered, warn=self._warn,
             quarantine=refused.Quarantine(self._options.trail / refused.NAME), pool=self._pool,
+            brakes=Brakes(self._options.trail, self._tell_brake),
         )  # fmt: skip
         self.fs = FileSystem(self._settings(), engine, base, self._bugs)
         self._undo.callback(self.fs.close)
@@ -150,6 +153,24 @@ class Daemon:
         self.inotify = self._inotify()
         self._reload = Reload(self._options, self.policies, self.fs, self._log, self.sniffer.parse)
         self._door = Door(self.fs.requests(), self._bugs, self.fs.quick_requests())
+
+    def _tell_brake(self, app: str, on: On, limit: Limit | None) -> None:
+        """Put on record and in the log that an app's brake is on; limit None: log that it is off."""
+        if limit is None:
+            Notice.BRAKE_ON.ends(self._log)
+            return
+        fields: dict[str, object] = {"app": app, "rule": on.rule, "path": on.path, "uid": on.uid}
+        self.journal.announce("brake", {"done": "on"} | fields | limit._asdict())
+        Notice.BRAKE_ON.tell(self._log, **fields)
+
+    async def _release_brake(self, app: str, by: control.Json) -> bool:
+        brakes = self.fs.gate.brakes
+        on = brakes.on.get(app)
+        if on is None or not brakes.release(app):
+            return False
+        self.journal.announce("brake", {"done": "release", "app": app, "rule": on.rule} | by)
+        await brakes.save()
+        return True
 
     def _keeper_pid(self) -> int:
         """Return the keeper's pid; 0 if there is none, or it has ended."""
@@ -366,7 +387,7 @@ class Daemon:
                 await self._listening.wait()  # a process that finds the socket may send signals, too
                 known = commands(
                     self._end, self._mountpoint, self._reload, lambda: describe(self),
-                    partial(self.journal.tell, "proof"), self._follow,
+                    partial(self.journal.tell, "proof"), self._follow, self._release_brake,
                 )  # fmt: skip
                 listener, questions = control_server.answer_on(server), questions_about(self.fs)
                 nursery.start_soon(control_server.serve, listener, known, self._bugs, questions)
@@ -391,6 +412,7 @@ class Daemon:
         self._mountpoint.has_begun = True
         if self.state is not None and self.state.before is not None:
             self.state.before.take()
+            self.fs.gate.brakes.load()  # one may have gone on since this daemon was built
 
     async def _follow(self, candidate: int, keeper: int) -> None:
         await follow(self.state, candidate, keeper, self.journal, self.fs.bridge_handles.events.settle)

@@ -88,6 +88,7 @@ class Notice(enum.Enum):
     )  # fmt: skip
     PAST_POLICY = "past-policy", "warning", "something reaches the store past the policy"
     WORKERS_LOST = "workers-lost", "warning", "workers that read files have died, and their requests failed"
+    BRAKE_ON = "brake-on", "warning", "an app has changed too many files, and may change no more"
     BUG = "bug", "error", "bug"
 
     def __init__(self, id_: str, level: str, text: str) -> None:

@@ -171,7 +171,7 @@ class FileSystem:
             engine, app=settings.app, resolver=resolver, facts=finder,
             recorder=Recorder(self._base.journal, settings.mountpoint, uids=not settings.idmap),
             posix=settings.posix, owners_above=owners_above, open_fd=handles.descriptor_of,
-            admitted=settings.admitted,
+            admitted=settings.admitted, brakes=self._base.brakes,
         )  # fmt: skip
         timeouts.use(engine)
         timeouts.same_inode = nodes.same_inode

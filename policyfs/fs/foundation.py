@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from policyfs.content.disk_cache import Remembered
 from policyfs.content.sniffer import Sniffer
+from policyfs.fs.access.brakes import Brakes
 from policyfs.fs.inodes.caller import Admitted
 from policyfs.fs.path_bounds import MAX_NODES
 from policyfs.journal.writing.journal import Journal
@@ -71,7 +72,8 @@ class Settings:
 @dataclass(frozen=True, slots=True)
 class Foundation:
     """The parts below the file system. The daemon makes and closes these parts. warn: logs a problem with a
-    path of the store. pool: the mergerfs pool that the store is in, or None."""
+    path of the store. pool: the mergerfs pool that the store is in, or None. brakes: None: they are not
+    saved."""
 
     tree: Tree
     facts: StoreFacts
@@ -84,3 +86,4 @@ class Foundation:
     remembered: Remembered | None
     warn: Callable[[str, bytes], None]
     pool: Pool | None = None
+    brakes: Brakes | None = None

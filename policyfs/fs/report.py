@@ -49,6 +49,7 @@ def report(fs: FileSystem) -> dict[str, object]:
             "hanging": sent.hanging,
         },
         "vectors": repeats,
+        "brakes": fs.gate.brakes.report(fs.gate.engine.policy),
         "quarantine": fields(fs.quarantine.stats()),
     }
 

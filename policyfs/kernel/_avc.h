@@ -20,11 +20,12 @@
 #define AVC_LIST (1u << 7)	 /* the directory may be opened, and the kernel may use the listing that it keeps */
 #define AVC_ACCESS(mode) (1u << (8 + (mode))) /* access(2) with this mode (0 to 7) is allowed */
 /* Of a directory: */
-#define AVC_CHANGE (1u << 16)	 /* files may be made and removed in it, and their attributes may be set */
+#define AVC_CHANGE (1u << 16)	 /* files may be made in it, and their attributes may be set */
 #define AVC_CHANGES_RECORDED (1u << 17) /* each change by AVC_CHANGE or AVC_WRITE is an event for the trail */
 #define AVC_XATTRS (1u << 18)	 /* the xattrs of its files are shown */
 #define AVC_WRITE (1u << 19)	 /* with AVC_CHANGE: its files may be opened for writing */
-#define AVC_GRANT_BITS 0xfffffu
+#define AVC_REMOVE (1u << 20)	 /* with AVC_CHANGE: its files may be removed (renamed: struct raw, moves) */
+#define AVC_GRANT_BITS 0x1fffffu
 
 /* The bit in the look-ups of a saved node while its file is made; the others are the number of the CREATE. */
 #define AVC_MAKING ((uint64_t)1 << 63)

@@ -194,7 +194,7 @@ void directories_end_opens(void)
 {
 	for (unsigned i = 0; i < directories.most; i++)
 		for (unsigned j = 0; j < GRANTS; j++)
-			directories.all[i].raws[j].bits &= ~(AVC_OPEN | AVC_CHANGE | AVC_WRITE);
+			directories.all[i].raws[j].bits &= ~(AVC_OPEN | AVC_CHANGE | AVC_WRITE | AVC_REMOVE);
 }
 
 void directories_leave(uint64_t id)

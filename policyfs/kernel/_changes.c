@@ -275,7 +275,7 @@ bool changes_answer_unlink(struct seat *seat, int device, const struct wire_in_h
 	off_t lock;
 	bool done;
 
-	if (raw == NULL || node == NULL || !(raw->bits & AVC_CHANGE) || raw_excepts(raw, name, size) ||
+	if (raw == NULL || node == NULL || !(raw->bits & AVC_REMOVE) || raw_excepts(raw, name, size) ||
 	    (raw->bits & AVC_CHANGES_RECORDED && (event = events_place(0, header->pid)) == NULL) ||
 	    (lock = lock_name(raw, name, size)) < 0)
 		return false;

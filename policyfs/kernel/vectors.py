@@ -29,13 +29,15 @@ RECORDED: Final = 1 << 4
 LIST: Final = 1 << 7
 """The right to open a directory for listing while the kernel keeps the listing. Such a vector needs a gid."""
 CHANGE: Final = 1 << 16
-"""A bit of a directory: the bridge may make and remove files in it, and set their attributes."""
+"""A bit of a directory: the bridge may make files in it, and set their attributes."""
 CHANGES_RECORDED: Final = 1 << 17
 """A bit beside CHANGE: each such change, and each open by WRITE, is an event for the trail."""
 XATTRS: Final = 1 << 18
 """A bit of a directory: the bridge may show the xattrs of its files."""
 WRITE: Final = 1 << 19
 """A bit of a directory beside CHANGE: the bridge may open its files for writing."""
+REMOVE: Final = 1 << 20
+"""A bit of a directory beside CHANGE: the bridge may remove its files."""
 _ACCESS_SHIFT: Final = 8
 ACCESS_MODES: Final = 8
 RAW: Final = LOOKUP | GETATTR | OPEN | 1 << _ACCESS_SHIFT | 1 << _ACCESS_SHIFT + os.R_OK

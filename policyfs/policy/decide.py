@@ -30,7 +30,7 @@ from policyfs.policy.exceptions import in_force
 from policyfs.policy.globs.classes import FewClasses, few_classes
 from policyfs.policy.globs.names import text_of
 from policyfs.policy.memo import Memo
-from policyfs.policy.model import Policy
+from policyfs.policy.model import Policy, Rule
 from policyfs.policy.moves.losses import Losses
 from policyfs.policy.moves.moves import End, Mover, combined
 from policyfs.policy.rules.callers import Caller, CallerClass
@@ -179,6 +179,17 @@ class Engine:
         known = fixed_facts(ftype, facts)
         lives = self._profiles.of(state, self.caller(who)).lives
         return banned(live.rule.content for live in lives if bans(live, known))
+
+    def limited(self, who: Principal, state: PathState) -> bool:
+        """Return True if perhaps a limit counts what the caller changes at this path (limits)."""
+        return bool(self._profiles.of(state, self.caller(who)).limits)
+
+    def limits(self, who: Principal, state: PathState, ftype: FileType, facts: Facts) -> tuple[Rule, ...]:
+        """Return the rules with a limit that count a change of the object here. They decide nothing: if too
+        many are changed, the file system refuses (fs/access/brakes.py). An unknown owner counts."""
+        lives = self._profiles.of(state, self.caller(who)).limits
+        known = fixed_facts(ftype, facts) if lives else facts
+        return tuple(live.rule for live in lives if live.match(known))
 
     def unrestricted(self, who: Principal, state: PathState) -> bool:
         """Return True if the caller may certainly do everything here, without any obligation or record."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from policyfs.domain import Audit, Op
 
@@ -24,6 +24,10 @@ SELF: Final = "self"
 """In ``owner``: the calling app."""
 
 
+_UNITS: Final = ((604_800, "w"), (86_400, "d"), (3600, "h"), (60, "m"))
+"""The units of a time span in a policy's text, in seconds."""
+
+
 class Modes(enum.Enum):
     """The source of the owner, group and mode that stat shows to an app: the store, or the policy."""
 
@@ -36,6 +40,7 @@ class Effect(enum.Enum):
 
     ALLOW = "allow"
     DENY = "deny"
+    LIMIT = "limit"
     REDACT = "redact"
     CONTENT = "content"
 
@@ -89,6 +94,22 @@ class Block:
     paths: tuple[str, ...] | None
 
 
+class Limit(NamedTuple):
+    """The number of files that an app may remove, overwrite or rename within a time in seconds."""
+
+    changes: int
+    within_s: int
+
+    @property
+    def within(self) -> str:
+        """Return the time as in a policy's text."""
+        unit_s, unit = next(one for one in _UNITS if not self.within_s % one[0])
+        return f"{self.within_s // unit_s}{unit}"
+
+    def __str__(self) -> str:
+        return f"{self.changes} files within {self.within}"
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One rule. Fields that do not apply to the rule's effect are empty.
@@ -96,6 +117,7 @@ class Rule:
     ops: ``READ`` for REDACT, ``WRITE | CREATE`` for CONTENT, where CREATE stands only for the new path of
     rename and link: a new file is empty. paths: globs; None: every path. unless: blocks that end a match.
     errno: of a deny; None: the default. raw_types: for REDACT, and for CONTENT with ``no`` or ``clean``.
+    limit: of LIMIT, which has ``WRITE | DELETE``.
     overridden: the kinds in the text of ``raw_types`` that policyfs can redact, so that they have no effect.
     audit: None if it sets no level. monitor: True if it is only recorded. quarantine: True if refused files
     are kept.
@@ -111,6 +133,7 @@ class Rule:
     when: Block | None = None
     unless: tuple[Block, ...] = ()
     errno: int | None = None
+    limit: Limit | None = None
     redact: frozenset[str] = frozenset()
     content: frozenset[str] = frozenset()
     raw_types: frozenset[str] = frozenset()

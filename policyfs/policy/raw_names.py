@@ -22,12 +22,12 @@ class Changes(NamedTuple):
     """The decisions that allow a caller to make any file in a directory, to remove, rename and write each,
     and to set its attributes.
 
-    moved: also to directories with the same *states* and *literals*. moved, written: None if each name needs
-    its own decision on that."""
+    moved: also to directories with the same *states* and *literals*. removed, moved, written: None if each
+    name needs its own decision on that, or each file is counted (Engine.limits)."""
 
     made: Decision
     dated: Decision
-    removed: Decision
+    removed: Decision | None
     moved: Decision | None = None
     written: Decision | None = None
 
@@ -69,7 +69,7 @@ def raw_names(engine: Engine, who: Principal, directory: PathState) -> RawNames 
         if _decision(engine, who, state) == decision and changes in {None, _changes(engine, who, state)}
     )
     excepted = tuple(name for name, state in literals if (name, state) not in alike)
-    if changes is not None:
+    if changes is not None and changes.removed is not None:
         ends = (*states, *(state for _, state in alike))
         changes = changes._replace(moved=_moved(engine, who, tuple(dict.fromkeys(ends)), changes))
     return RawNames(decision, states, alike, excepted, changes)
@@ -110,6 +110,8 @@ def _changes(engine: Engine, who: Principal, state: PathState) -> Changes | None
         return None
     if len({one.audit for one in decisions}) != 1:
         return None
+    if engine.limited(who, state):
+        return Changes(made, dated, None)
     written = _written(engine, who, state)
     alike = written is not None and written.audit == made.audit
     return Changes(made, dated, removed, written=written if alike else None)

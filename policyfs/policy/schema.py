@@ -41,7 +41,9 @@ _PLAIN: Final[Mapping[Callable[..., object], JsonSchemaValue]] = {
     values.name: {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]*$"},
     values._words: {"type": "string", "pattern": r"\S"},  # noqa: SLF001 - likewise
     values.instant: {"type": "string", "pattern": values.INSTANT_PATTERN},
+    values.age: {"type": "string", "pattern": values.AGE_PATTERN},
     values._truth: {"type": "boolean"},  # noqa: SLF001 - likewise
+    values._changes: {"type": "integer", "minimum": 1, "maximum": values.MOST_CHANGES},  # noqa: SLF001 - likewise
     values._operation: {"enum": list(values.OPERATIONS)},  # noqa: SLF001 - likewise
     values._kind: {"type": "string", "pattern": "^@|/"},  # noqa: SLF001 - likewise
     values._glob: _GLOB,  # noqa: SLF001 - likewise

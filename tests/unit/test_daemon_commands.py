@@ -11,6 +11,7 @@ import trio
 
 from policyfs.daemon.commands import commands
 from policyfs.daemon.end import EndOfMount, MountEnd
+from policyfs.errors import PolicyfsError
 from policyfs.linux.peer import Peer
 
 UID = 1000
@@ -32,10 +33,15 @@ class Daemon:
             lambda: {"pid": 7},
             self.told.append,
             self.follow,
+            self.release,
         )
 
     async def follow(self, candidate: int, keeper: int) -> None:
         self.followers.append((candidate, keeper))
+
+    async def release(self, app: str, by: dict[str, Any]) -> bool:
+        self.told.append({"app": app, **by})
+        return app == "sync"
 
     def leave(self) -> None:
         assert self.end.end.ordered, "the cause is known before the session ends"
@@ -94,6 +100,16 @@ def test_an_announced_end_counts_only_while_it_is_announced() -> None:
     assert daemon.send("staying") == {}
     assert daemon.end.by(outside) == outside
     assert daemon.left == 0
+
+
+def test_a_brake_is_released_by_its_app_and_author() -> None:
+    daemon = Daemon()
+    assert daemon.send("brake", release="sync") == {}
+    assert [(one["app"], one["how"], one["uid"]) for one in daemon.told] == [
+        ("sync", "policyfs brake --release", UID)
+    ]
+    with pytest.raises(PolicyfsError, match="the brake of 'other' is not on"):
+        daemon.send("brake", release="other")
 
 
 def test_abort_ends_the_session_with_its_author() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
@@ -93,8 +94,9 @@ def test_the_bridge_is_told_after_the_trail(scene: Scene) -> None:
 @pytest.mark.parametrize("audit", [Audit.BEST_EFFORT, Audit.OFF])
 def test_the_bridge_may_change_where_the_decision_is_one_for_all_names(scene: Scene, audit: Audit) -> None:
     changes = Changes(*[replace(DECISION, audit=audit)] * 3)
-    for written in (None, changes.made):
-        check_changes(scene, changes._replace(written=written), 0 if written is None else vectors.WRITE)
+    for written, removed in product((None, changes.made), repeat=2):
+        bits = (0 if written is None else vectors.WRITE) | (0 if removed is None else vectors.REMOVE)
+        check_changes(scene, changes._replace(written=written, removed=removed), bits)
 
 
 def check_changes(scene: Scene, changes: Changes, writes: int) -> None:

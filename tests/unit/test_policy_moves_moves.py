@@ -88,6 +88,14 @@ def test_a_rename_needs_delete_create_and_delete_of_what_it_replaces():
     assert asked.rename("camera", "/kept/b", "/kept/a", replaced=Facts("image/jpeg", "gallery")) == EACCES
 
 
+def test_a_directory_stays_where_the_same_limits_count_its_files():
+    asked = Asked(ALL + '- {id: l, limit: {changes: 5, within: 1h}, paths: ["/DCIM/**"], who: {app: camera}}')
+    for who in ("camera", "gallery"):
+        for old, new, error in (("/DCIM", "/x", EXDEV), ("/DCIM/a", "/DCIM/b", 0), ("/x", "/DCIM/a", EXDEV)):
+            assert asked.rename(who, old, new, ftype=FileType.DIRECTORY) == error, (who, old)
+        assert asked.rename(who, "/DCIM/a", "/x") == 0
+
+
 def test_what_is_replaced_and_not_seen_is_not_there():
     asked = Asked(ALL + "- {id: d, deny: [see], when: {owner: gallery}}")
     assert asked.rename("camera", "/a", "/b", replaced=Facts("image/jpeg", "gallery")) == ENOENT

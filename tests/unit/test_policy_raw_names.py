@@ -71,6 +71,15 @@ def test_a_name_whose_changes_have_another_decision_is_an_exception():
     assert (names.changes is None, names.excepted) == (False, (b"kept",))
 
 
+def test_files_that_a_limit_counts_are_made_but_not_changed_by_it():
+    made = changes("")
+    limit = "{changes: 5, within: 10m}"
+    limited = changes(f"  - {{id: brake, limit: {limit}, who: {{app: one}}}}\n")
+    assert limited == made._replace(removed=None, moved=None, written=None)
+    assert changes(f"  - {{id: brake, limit: {limit}, who: {{app: stranger}}}}\n") == made
+    assert changes(f'  - {{id: brake, limit: {limit}, paths: "/d/*.jpg"}}\n') is None
+
+
 @pytest.mark.parametrize("rule", [
     'deny: [create], paths: ["/d/*.jpg"]',
     'deny: [delete], paths: ["/d/*.jpg"]',

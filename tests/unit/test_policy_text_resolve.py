@@ -154,6 +154,34 @@ def test_what_two_files_both_set_is_a_fault_of_the_later_one() -> None:
     ]
 
 
+def test_a_limit_has_a_number_and_a_time() -> None:
+    made = rule("limit: {changes: 200, within: 10m}, when: {owner: none}, unless: {path: /a}")
+    assert (made.effect, made.limit, made.ops) == (Effect.LIMIT, (200, 600), Op.WRITE | Op.DELETE)
+    assert [str(rule(f"limit: {{changes: 1, within: {told}}}").limit) for told in ("90m", "24h", "14d")] == [
+        "1 files within 90m", "1 files within 1d", "1 files within 2w",
+    ]  # fmt: skip
+    assert faults("""\
+rules:
+  - {id: a, limit: {changes: 0, within: 10m}}
+  - {id: b, limit: {changes: 200}}
+  - {id: c, limit: {changes: 200, within: 10}}
+  - {id: d, limit: {changes: true, within: 10s}}
+  - {id: e, limit: {changes: 200, within: 1h}, mode: monitor}
+  - {id: f, limit: {changes: 200, within: 1h}, when: {type: image/*}, errno: EPERM}
+  - {id: g, limit: {changes: 200, within: 1h}, audit: required}
+""") == [
+        ('rule "a", limit.changes: must be a number from 1 to 100,000, not the number 0', 5, 30),
+        ('rule "b", limit: within is missing', 6, 21),
+        ('rule "c", limit.within: "10" is not a time span', 7, 43),
+        ('rule "d", limit.changes: must be a number from 1 to 100,000, not true or false', 8, 30),
+        ('rule "d", limit.within: "10s" is not a time span', 8, 44),
+        ('rule "e": mode cannot be used with limit', 9, 48),
+        ('rule "f": type cannot be used with limit', 10, 48),
+        ('rule "f": errno cannot be used with limit', 10, 71),
+        ('rule "g": audit cannot be used with limit', 11, 48),
+    ]
+
+
 def test_a_rule_has_one_effect() -> None:
     assert faults("""\
 rules:
@@ -163,7 +191,7 @@ rules:
   - {id: u, require: {}}
 """) == [
         ('rule "r": has allow and deny', 5, 28),
-        ('rule "s": has none of allow, deny, require', 6, 5),
+        ('rule "s": has none of allow, deny, limit, require', 6, 5),
         ('rule "t", require: must have exactly one of redact, content, no, clean', 7, 22),
         ('rule "u", require: must have exactly one of redact, content, no, clean', 8, 22),
     ]

@@ -136,7 +136,7 @@ def test_lists_and_mappings_of_parts_must_be_lists_and_mappings() -> None:
 @pytest.mark.parametrize(
     ("text", "known"),
     [
-        ("{id: r, x: 1}", "id, allow, deny, require"),
+        ("{id: r, x: 1}", "id, allow, deny, limit, require"),
         ("{id: r, who: {x: 1}}", "app, grant, uid, not"),
         ("{id: r, who: {not: {app: a, x: 1}}}", "app, grant, uid, not"),
         ("{id: r, unless: [{owner: a}, {x: 1}]}", "type, owner, path"),

@@ -31,7 +31,9 @@ from policyfs.trail.text.render import local_time, report_lines
 from policyfs.trail.text.report_page import PageData, page
 from policyfs.trail.text.sentences import describe
 
-_KINDS = frozenset({"mount", "proof", "policy", "failed", "close", "detached", "quarantine", "killed"})
+_KINDS = frozenset(
+    {"mount", "proof", "policy", "failed", "close", "detached", "quarantine", "brake", "killed"}
+)
 _QUICK_BYTES = 256 << 20
 _WEIGHT = "sum(ifnull(repeats, 1))"
 _HIDDEN = f"class, {_WEIGHT}, total(hidden)"

@@ -12,6 +12,7 @@ from policyfs.cli.common.live_mounts import is_of_unit, is_renewed_by_reload, pa
 from policyfs.cli.common.processes import look
 from policyfs.cli.machine.findings import State
 from policyfs.cli.machine.store_checks import check_closed
+from policyfs.cli.running.brake import on_of
 from policyfs.cli.running.store_state import store_problems
 from policyfs.daemon.control import control
 from policyfs.daemon.worker_losses import RECENT_NS
@@ -37,6 +38,7 @@ def problems(status: control.Json, hung: set[str] | None = None) -> Iterator[str
     if dropped := _number(part(status, "quarantine").get("dropped")):
         search = "policyfs audit search --op quarantine --decision deny"
         yield f"{dropped} refused files are lost; `{search}` lists them"
+    yield from on_of(status).values()
     yield from _takeover(part(status, "takeover"))
     if not passthrough.get("enabled") and passthrough.get("why_not") != _ASKED_FOR:
         yield f"no passthrough: {passthrough.get('why_not')}"

@@ -12,8 +12,20 @@ import os
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-from policyfs.domain import KIND_EMPTY, NO_FACTS, Audit, Decision, Facts, FileType, Need, Op, Principal
+from policyfs.domain import (
+    KIND_EMPTY,
+    NO_FACTS,
+    Audit,
+    Decision,
+    Facts,
+    FileType,
+    Need,
+    Op,
+    Principal,
+    RuleMatch,
+)
 from policyfs.fs.access.audit import Call, Recorder
+from policyfs.fs.access.brakes import BrakedError, Brakes, Changed
 from policyfs.fs.access.facts import FactFinder
 from policyfs.fs.access.hiding_owners import HidingOwners
 from policyfs.fs.access.kind_proof import KindEvidence
@@ -33,6 +45,7 @@ _NOT_SHOWN: Final = Decision(allowed=False, errno=errno.ENOENT)
 _EACH: Final = tuple(Op)  # an iteration over Op.ALL takes twenty times as long
 WRITE: Final = Op.SEE | Op.WRITE
 """The operations that must be allowed before the bytes of a file change."""
+_BRAKED: Final = "the app's brake is on: it has changed too many files (`policyfs brake`)"
 _NOT_WRITTEN_EMPTY: Final = "the app may write a file of this kind, but not an empty file"
 
 
@@ -60,9 +73,10 @@ class Gate:
     def __init__(
         self, engine: Engine, *, app: str | None, resolver: Resolver, facts: FactFinder, recorder: Recorder,
         owners_above: HidingOwners, posix: bool = False, open_fd: Callable[[Node], int] = _nobody_has_it_open,
-        admitted: Admitted | None = None,
+        admitted: Admitted | None = None, brakes: Brakes | None = None,
     ) -> None:  # fmt: skip
         self.app = app
+        self.brakes = brakes or Brakes()
         self._open_fd = open_fd
         self._posix = posix
         self._admitted = admitted
@@ -83,6 +97,7 @@ class Gate:
         self.engine = engine
         self.generation += 1
         self._principals.clear()
+        self.brakes.use(engine.policy)
         self._paths = PathAnswers(engine, shared=self.app is None)
         self._names = NameVerdicts(engine, posix=self._posix)
         self.recorder.use_policy(self.generation, engine.digest)
@@ -355,6 +370,18 @@ class Gate:
         if not decision.allowed:
             self.refuse(caller, call, node.path(), decision, kind=evidence.kind if evidence else None)
         return decision
+
+    def count(
+        self, caller: Caller, call: Call, path: bytes, *objects: Changed, new_path: bytes | None = None
+    ) -> None:
+        """Count existing objects that an allowed request removes, overwrites or renames, or raise BrakedError
+        (brakes.braked). INVARIANT: no await between the decision and this call: a repeat counts once."""
+        if (rule := self.brakes.count(self.engine, caller, path, objects)) is not None:
+            refusal = Decision(False, errno.EDQUOT, (RuleMatch(rule.id, "limit", rule.ops),), Audit.REQUIRED)
+            refuse = functools.partial(
+                self.refuse, caller, call, path, refusal, new_path=new_path, note=_BRAKED
+            )
+            raise BrakedError(self.brakes.save, refuse)
 
     def refuse(
         self, caller: Caller, call: Call, path: bytes, decision: Decision,

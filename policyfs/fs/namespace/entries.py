@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final, NoReturn
 
-from policyfs.domain import Audit, Decision, Facts, FileType, Op
+from policyfs.domain import Audit, Decision, Facts, FileType, Need, Op
 from policyfs.errors import CONTENT_REFUSED
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.kind_proof import KindEvidence
@@ -82,6 +82,8 @@ class Entries(FsPart):
         ):
             raise OSError(errno.ENOENT, "not shown", name)
         need = self._gate.needed(caller.principal, state, stat.ftype)
+        if self._gate.engine.limited(caller.principal, state):
+            need |= Need.OWNER
         if moves_to is not None:
             need |= self._gate.engine.needs_move(caller.principal, state, moves_to, stat.ftype)
         generation = self._gate.generation

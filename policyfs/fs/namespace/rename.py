@@ -12,6 +12,7 @@ import trio
 
 from policyfs.domain import NO_FACTS, Audit, Decision, Facts, FileType, Op, Principal
 from policyfs.fs.access.audit import Call
+from policyfs.fs.access.brakes import Changed, braked
 from policyfs.fs.access.gate import stricter
 from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.access.ledger import recorded_first
@@ -132,6 +133,7 @@ class Renamer(FsPart):
         raise OSError(errno.EBUSY, "a program changes the file again and again, so it cannot be checked")
 
     @recorded_first
+    @braked
     async def _rename(
         self, old_parent: Node, old: bytes, new_parent: Node, new: bytes, flags: int, caller: Caller
     ) -> None:
@@ -171,6 +173,7 @@ class Renamer(FsPart):
             refuse = partial(self._refuse, caller, call, (path, new_path), (here, to), (sure, sure_there))
             if not decision.allowed:
                 refuse(decision)
+            self._count(caller, call, (path, new_path), (here, old_stat), (to, new_stat))
             gone = None if exchange or new_key == old_key or new_stat is None else gone_version(new_stat)
             if new_stat is not None and new_key != old_key:  # if they are names of one file, both stay
                 ends = (old_stat, new_stat) if exchange else (old_stat,)
@@ -189,6 +192,18 @@ class Renamer(FsPart):
             except OSError as error:
                 _unless_lost(error, partial(elsewhere, *asked, exchange=exchange), refuse)
         self._follow(caller.principal, here, to, exchange=exchange)
+
+    def _count(
+        self, caller: Caller, call: Call, paths: tuple[bytes, bytes], *sides: tuple[_Side, Stat | None]
+    ) -> None:
+        """Count the moved object and the replaced one, unless both names are of one file."""
+        changed = [
+            Changed(side.state, side.end.ftype, side.end.facts.owner, stat)
+            for side, stat in sides
+            if side.end is not None and stat is not None
+        ]
+        if len({side.key for side, _ in sides}) == len(sides):
+            self._gate.count(caller, call, paths[0], *changed, new_path=paths[1])
 
     def _check_places(self, generation: int, *sides: _Side) -> None:
         """Raise PolicyChangedError if a reload has come since the facts were found, or StaleNodeError if a

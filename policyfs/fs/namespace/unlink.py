@@ -10,6 +10,7 @@ from typing import Final
 
 from policyfs.domain import FileType, Op
 from policyfs.fs.access.audit import Call
+from policyfs.fs.access.brakes import Changed, braked
 from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.context import FsContext, FsPart
@@ -36,6 +37,7 @@ class Remover(FsPart):
         self._open_files = open_files
 
     @recorded_first
+    @braked
     async def remove(self, parent: Node, name: bytes, caller: Caller, *, directory: bool) -> None:
         """Remove a name as unlink(2) or rmdir(2) does. directory: True for rmdir."""
         with KindEvidence() as evidence:
@@ -71,6 +73,9 @@ class Remover(FsPart):
         if not decision.allowed:
             error = self._entries.errno(decision, self._nodes.named(key, parent, name))
             self._gate.refuse(caller, call, path, decision, error=error)
+        if not directory:  # an empty directory holds nothing: its files were counted
+            removed = Changed(end.state, end.ftype, end.facts.owner, stat)
+            self._gate.count(caller, call, path, removed)
         self._gate.recorder.decided(caller, call, path, decision, before=gone_version(stat))
         dirfd = self._resolver.dirfd(parent)
         self._entries.keep_open(key, parent, name, replaced=False)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from policyfs.domain import Decision
 from policyfs.fs.access.audit import Call
+from policyfs.fs.access.brakes import braked
 from policyfs.fs.access.ledger import PacedError, paced
 from policyfs.fs.access.views import version_of
 from policyfs.fs.context import FsContext, FsPart
@@ -64,6 +65,7 @@ class Opener(FsPart):
         finally:
             first_try.ends()
 
+    @braked
     @paced
     async def _try_open(self, node: Node, flags: int, caller: Caller, first_try: FirstTry) -> Handle:
         thread = caller.pid
@@ -104,6 +106,7 @@ class Opener(FsPart):
                     await self._preconditions.decide(opening)
                 self._preconditions.check_node(opening)  # 3
                 self._preconditions.check_emptying(opening)  # 4
+                self._preconditions.check_brake(opening)
                 self._lifecycle.begin(opening)
                 await self._write_access.grant(opening)  # 5, 6
                 await path.connect(opening)  # 7
@@ -160,6 +163,7 @@ class Opener(FsPart):
         if opening.by_kind and not request.writing:
             self._preconditions.still_proven(opening)
 
+    @braked
     async def open_to_truncate(self, node: Node, size: int, caller: Caller) -> Handle:
         """Open the daemon's own handle for truncate(2) by path: all steps of an open for writing but 7 and 9
         (docs/architecture/opening.md). size: in bytes; the caller sets it."""
@@ -172,6 +176,7 @@ class Opener(FsPart):
             opening.owner = self._gate.facts.owners.get(opening.fd, opening.stat)
             self._preconditions.check_view(opening)
             self._preconditions.check_emptying(opening)
+            self._preconditions.check_brake(opening)
             self._lifecycle.begin(opening)
             await self._write_access.grant(opening)
             handle, state = opening.handle, opening.shared

@@ -11,6 +11,7 @@ from typing import Final, NoReturn
 
 from policyfs.domain import OWNER_NONE, Audit, Decision, Facts, Op
 from policyfs.fs.access.audit import Call
+from policyfs.fs.access.brakes import Changed
 from policyfs.fs.access.kind_proof import UnprovenKindError
 from policyfs.fs.access.views import Views
 from policyfs.fs.context import FsContext, FsPart
@@ -189,6 +190,16 @@ class Preconditions(FsPart):
             decision = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
             self._gate.refuse(request.caller, request.call, node.path(), decision, note=_NOT_EMPTIED)
         opening.emptied = True
+
+    def check_brake(self, opening: OpenContext) -> None:
+        """Count a file that the app opens for writing, or raise BrakedError. From then on the handle may
+        change it: in passthrough no later request tells."""
+        request = opening.request
+        if not request.writing:
+            return
+        node, facts = request.node, (opening.owner, opening.stat)
+        names = (Changed(state, node.ftype, *facts) for state in node.states())
+        self._gate.count(request.caller, request.call, node.path(), *names)
 
     def check_emptied(self, opening: OpenContext) -> None:
         """Refuse to empty a file if the app may not write an empty one. Not if a draft keeps the bytes, nor

@@ -85,6 +85,7 @@ class RawDirectories(FsPart):
             recorded = changes.made.audit is not Audit.OFF
             bits |= vectors.CHANGE | (vectors.CHANGES_RECORDED if recorded else 0)
             bits |= vectors.WRITE if changes.written is not None else 0
+            bits |= vectors.REMOVE if changes.removed is not None else 0
         self._bridge_handles.allowed(directory, caller, found.decision, changes)  # first: the events need it
         return vectors.allow_directory(
             directory.nodeid, fd, caller.uid, self._nodes.root_dev, bits, entry_s, entry_s > 0,

@@ -23,7 +23,7 @@ from policyfs.trail.lines.record import BadLine, Place, Record
 if TYPE_CHECKING:
     from policyfs.journal.files.segments import Chain
 
-_OWN: Final = frozenset({"holds", "policies", "keys.public", "quarantine"})
+_OWN: Final = frozenset({"holds", "policies", "keys.public", "quarantine", "brakes.json"})
 _SEAL: Final = re.compile(r"\d{8,}-\d{8}T\d{6}Z\.seal")
 _SEGMENT: Final = re.compile(r"(\d{8,})-\d{8}T\d{6}Z\.")
 _CHAIN: Final = re.compile(r"[0-9a-f]{16}")

@@ -224,6 +224,25 @@ def _notes(old: Policy, new: Policy, defaults: Collection[tuple[str, Direction]]
             found.append(_note(Direction.OTHER, f"the app {name} is {told}"))
         else:
             found += _app_notes(before_app, after_app)
+    return found + _limit_notes(old, new)
+
+
+def _limit_notes(old: Policy, new: Policy) -> list[Note]:
+    """Return the notes on limits on changes. One that counts other changes than before may count fewer."""
+    found = []
+    limits = [{one.id: one for one in policy.rules if one.limit is not None} for policy in (old, new)]
+    for name in sorted(limits[0].keys() | limits[1].keys()):
+        before, after = (side.get(name) for side in limits)
+        if before is None or after is None:
+            direction = Direction.WIDER if after is None else Direction.NARROWER
+            found.append(_note(direction, f"the limit {name} is {'removed' if after is None else 'new'}"))
+        elif (before.who, content_of(before)) != (after.who, content_of(after)):
+            found.append(_note(Direction.WIDER, f"the limit {name} counts other changes than before"))
+        elif before.limit is not None and after.limit is not None and before.limit != after.limit:
+            (changes, within_s), (new_changes, new_within_s) = before.limit, after.limit
+            narrower = new_changes <= changes and new_within_s >= within_s
+            told = f"the limit {name}: {before.limit} before, {after.limit} now"
+            found.append(_note(Direction.NARROWER if narrower else Direction.WIDER, told))
     return found
 
 

@@ -64,6 +64,8 @@ def _of_allowed(decision: Decision, spoke: Sequence[RuleLine], *, top: bool) -> 
     redacts = [line.rule for line in spoke if line.effect == Effect.REDACT.value]
     if decision.redact:
         told += f", without {', '.join(sorted(decision.redact))} ({_listed(redacts)})"
+    if limits := [line for line in spoke if line.effect == Effect.LIMIT.value]:
+        told += f", and {_rules(line.rule for line in limits)} may stop the app: {limits[0].reason}"
     return told
 
 

@@ -364,6 +364,8 @@ def _effect(rule: Rule, words: frozenset[str]) -> dict[str, object]:
     if rule.effect in (Effect.ALLOW, Effect.DENY):
         names = [str(op.name).lower() for op in Op if op & rule.ops]
         return {rule.effect.value: ["all"] if rule.ops == Op.ALL else names}
+    if rule.limit is not None:
+        return {"limit": {"changes": rule.limit.changes, "within": rule.limit.within}}
     if rule.effect is Effect.REDACT:
         return {"require": {"redact": sorted(words - {DENY_UNKNOWN})}}
     if to_clean(words):

@@ -117,7 +117,7 @@ class Effects:
         if rule.paths is None and rule.when is None and _is_guard(rule.who):
             return  # a default, also for apps and paths that the policy gets later
         if not self._has_effect(rule.id):
-            what = "deny" if rule.effect is Effect.DENY else "requirement"
+            what = {Effect.DENY: "deny", Effect.LIMIT: "limit"}.get(rule.effect, "requirement")
             told = f"this {what} has no effect: no allow lets its callers {words_of(rule.ops)} at its paths"
             yield on_rule("no-effect", rule, told, self._remedy(rule.paths or ()))
             return

@@ -30,6 +30,7 @@ from policyfs.domain import (
 from policyfs.errors import CONTENT_REFUSED
 from policyfs.policy.globs.classes import Known, TooHardError, name_classes
 from policyfs.policy.memo import Memo
+from policyfs.policy.model import Effect
 from policyfs.policy.moves.comparison import Budget, Comparison, Worse
 from policyfs.policy.rules.callers import Caller
 from policyfs.policy.rules.facts import FILE_TYPES, Truth, content_met
@@ -37,7 +38,7 @@ from policyfs.policy.rules.profile import Profiles
 from policyfs.policy.rules.rights_map import asks_more, differs, gains
 from policyfs.policy.rules.sample_callers import callers_at, sample_uids
 from policyfs.policy.rules.states import Paths, PathState
-from policyfs.policy.rules.table import Table
+from policyfs.policy.rules.table import Situated, Table
 from policyfs.policy.rules.tally import least
 from policyfs.policy.rules.visibility import Sight
 
@@ -97,6 +98,9 @@ class Mover:
         self._same_below: Final[Memo[tuple[PathState, PathState, int, bool], bool]] = Memo(remembered)
         self._asking: Final[Memo[tuple[PathState, PathState], bool]] = Memo(remembered)
         self._free_below: Final[Memo[tuple[PathState, PathState, int], bool]] = Memo(remembered)
+        rules = enumerate(table.rules)
+        self._limiting: Final = frozenset(number for number, rule in rules if rule.effect is Effect.LIMIT)
+        self._limits_below: Final[Memo[tuple[PathState, PathState, int], bool]] = Memo(remembered)
         self._needs: Final[Memo[tuple[object, PathState, PathState, FileType], Need]] = Memo(remembered)
         self._renames: Final[Memo[_Rename, Decision]] = Memo(remembered)
 
@@ -249,9 +253,10 @@ class Mover:
     ) -> bool:
         if old.ftype is FileType.DIRECTORY:
             caller = engine.caller(who)
-            return self._alike_below(
-                old.state, new.state, who, caller, same_directory=same_directory
-            ) or self._moves_all_freely(engine, who, old.state, new.state)
+            return self._counts_alike(old.state, new.state, who, caller) and (
+                self._alike_below(old.state, new.state, who, caller, same_directory=same_directory)
+                or self._moves_all_freely(engine, who, old.state, new.state)
+            )
         if not self.gain(old.state, new.state, old.ftype, same_directory=same_directory):
             return True
         return self._could_copy(engine, who, old, new)
@@ -300,6 +305,28 @@ class Mover:
                 found = False
             self._free_below.keep(key, found, old.units + new.units)
         return found
+
+    def _counts_alike(self, old: PathState, new: PathState, who: Principal, caller: Caller) -> bool:
+        """Return True if no limit on changes counts below only one of two directories, whose rename is one
+        change: else the files could be changed uncounted at the new path."""
+        if not self._limiting:
+            return True
+        key = (old, new, who.key)
+        found = self._limits_below.get(key)
+        if found is None:
+            try:
+                found = all(
+                    self._limits(one) == self._limits(other)
+                    for one, other in self._pairs_below(old, new, caller)
+                )
+            except TooHardError:
+                found = False
+            self._limits_below.keep(key, found, old.units + new.units)
+        return found
+
+    def _limits(self, state: PathState) -> list[Situated]:
+        """Return the limits that can count at a path, for any caller."""
+        return [one for one in state.situated(self._table) if one.rule in self._limiting]
 
     def _pairs_below(
         self, old: PathState, new: PathState, caller: Caller

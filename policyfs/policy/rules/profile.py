@@ -36,10 +36,10 @@ class Profile:
 
     hiding: the rules that hide a directory above under all facts. hiding_maybe: those that do so for certain
     owners. can_fill: True if the caller could bring bytes under this name: only then content requirements
-    apply.
+    apply. limits: the limits on changes, which are not among *lives*: they decide nothing.
     """
 
-    __slots__ = ("can_fill", "hiding", "hiding_maybe", "lives", "lost", "policy", "top")
+    __slots__ = ("can_fill", "hiding", "hiding_maybe", "limits", "lives", "lost", "policy", "top")
 
     def __init__(
         self,
@@ -59,7 +59,8 @@ class Profile:
         self.policy = policy
         self.top = top
         self.lost = lost
-        self.lives = lives
+        self.limits = tuple(live for live in lives if live.rule.effect is Effect.LIMIT)
+        self.lives = tuple(live for live in lives if live not in self.limits) if self.limits else lives
         certain = {live.number: live for live in above if live.must_match(FileType.DIRECTORY)}
         maybe = {live.number: live for live in above if may_hide(live) and live.number not in certain}
         self.hiding = tuple(certain[number] for number in sorted(certain))

@@ -24,7 +24,8 @@ class Scope:
         self._uids_matter: Final[dict[str, bool]] = {}
         # Also rules for `see` with a kind: each caller's own worker finds it (docs/decisions/0027).
         self._told_apart: Final = [
-            tells_callers_apart(rule) or (bool(rule.ops & Op.SEE) and table.asks_for_kind(number))
+            rule.effect is not Effect.LIMIT
+            and (tells_callers_apart(rule) or (bool(rule.ops & Op.SEE) and table.asks_for_kind(number)))
             for number, rule in enumerate(table.rules)
         ]
         captured = table.captured_accepts()
@@ -133,6 +134,8 @@ class Scope:
 
 
 def _is_plain(rule: Rule) -> bool:
+    if rule.effect is Effect.LIMIT:  # it has no part in an answer
+        return True
     return rule.effect is Effect.ALLOW and not rule.monitor and rule.when is None and not rule.unless
 
 

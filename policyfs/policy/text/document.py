@@ -7,10 +7,12 @@ from typing import Annotated, Final, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from policyfs.policy.text.values import (
+    Age,
     AppGid,
     AppUids,
     AuditName,
     CallingApps,
+    Changes,
     ErrnoName,
     Globs,
     Instant,
@@ -109,12 +111,20 @@ class RequireDoc(Strict):
     clean: Annotated[tuple[Redaction, ...], BeforeValidator(_several)] | None = None
 
 
+class LimitDoc(Strict):
+    """The value of ``limit``."""
+
+    changes: Changes
+    within: Age
+
+
 class RuleDoc(Strict):
     """One item of ``rules``."""
 
     id: Name
     allow: Annotated[tuple[Operation, ...], BeforeValidator(_several)] | None = None
     deny: Annotated[tuple[Operation, ...], BeforeValidator(_several)] | None = None
+    limit: LimitDoc | None = None
     require: RequireDoc | None = None
     who: Annotated[WhoDoc, AfterValidator(_says_something)] | None = None
     paths: Globs | None = None

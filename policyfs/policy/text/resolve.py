@@ -16,6 +16,7 @@ from policyfs.policy.model import (
     Effect,
     ExceptionRule,
     Invariant,
+    Limit,
     Policy,
     Promise,
     Rule,
@@ -144,6 +145,7 @@ class _Rules:
             effect=effect,
             ops=_ops(doc, effect),
             errno=ERRNOS[doc.errno] if doc.errno is not None else None,
+            limit=None if doc.limit is None else Limit(doc.limit.changes, doc.limit.within),
             redact=words if effect is Effect.REDACT else frozenset(),
             content=content or _about(doc, words, raw_types),
             raw_types=raw_types,
@@ -199,18 +201,18 @@ class _Rules:
         return ExceptionRule(rule, doc.until, doc.reason, doc.approved_by)
 
     def _effect(self, part: Part[RuleDoc]) -> Effect | None:
-        given = [key for key in ("allow", "deny", "require") if part.has(key)]
+        given = [key for key in ("allow", "deny", "limit", "require") if part.has(key)]
         if len(given) != 1:
-            help_ = "write exactly one of allow, deny, require; make one rule for each"
+            help_ = "write exactly one of allow, deny, limit, require; make one rule for each"
             if given:
                 message = f"has {' and '.join(given)}"
                 self.errors.append(part.key_error(given[1], message, help_))
             elif part.sound:
-                message = "has none of allow, deny, require"
+                message = "has none of allow, deny, limit, require"
                 self.errors.append(part.source.error(part.node.span, f"{part.subject}: {message}", help_))
             return None
         if given != ["require"]:
-            return Effect.ALLOW if given == ["allow"] else Effect.DENY
+            return Effect(given[0])
         required = [key for key in _REQUIRED if part.has("require", key)]
         if len(required) != 1:
             if not part.sound and not required:
@@ -237,6 +239,8 @@ class _Rules:
                 "remove errno (a denied see ends in ENOENT), or deny the other operations in a second rule"
             )
             report(part.error(("errno",), message, help_))
+        if effect is Effect.LIMIT:
+            self._check_limit(part, doc)
         if doc.raw_types is not None and not _is_about_words(part, effect):
             help_ = 'remove it; only rules with "redact", "no" or "clean" have raw_types'
             report(part.key_error("raw_types", f"raw_types cannot be used with {effect.value}", help_))
@@ -251,6 +255,16 @@ class _Rules:
         if doc.mode is not None and effect is Effect.REDACT:
             help_ = 'remove mode; only rules with "allow", "deny" or "content" can be monitored'
             report(part.key_error("mode", "a redaction cannot be monitored, only enforced", help_))
+
+    def _check_limit(self, part: Part[RuleDoc], doc: RuleDoc) -> None:
+        for key in ("mode", "audit"):
+            if getattr(doc, key) is not None:
+                help_ = f"remove it; a limit has no {key}"
+                self.errors.append(part.key_error(key, f"{key} cannot be used with limit", help_))
+        for key, blocks in (("when", (doc.when,)), ("unless", doc.unless or ())):
+            if any(block is not None and block.type is not None for block in blocks):
+                help_ = "write path or owner; no file's content is examined before it is counted"
+                self.errors.append(part.key_error(key, "type cannot be used with limit", help_))
 
     def _check_on_unknown(self, part: Part[RuleDoc], doc: RuleDoc, effect: Effect) -> None:
         if doc.on_unknown is None:
@@ -311,6 +325,8 @@ def _ops(doc: RuleDoc, effect: Effect) -> Op:
         return Op.READ
     if effect is Effect.CONTENT:
         return Op.WRITE | Op.CREATE
+    if effect is Effect.LIMIT:
+        return Op.WRITE | Op.DELETE
     return _named(doc.allow or doc.deny or ())
 
 

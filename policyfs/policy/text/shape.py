@@ -20,6 +20,7 @@ from policyfs.policy.text.document import (
     ExceptionDoc,
     FileDoc,
     InvariantDoc,
+    LimitDoc,
     MetadataDoc,
     RequireDoc,
     RuleDoc,
@@ -53,6 +54,7 @@ CHILDREN: Final[dict[tuple[type[Strict], str], type[Strict]]] = {
     (RuleDoc, "who"): WhoDoc,
     (RuleDoc, "when"): BlockDoc,
     (RuleDoc, "unless"): BlockDoc,
+    (RuleDoc, "limit"): LimitDoc,
     (RuleDoc, "require"): RequireDoc,
     (ExceptionDoc, "who"): WhoDoc,
     (ExceptionDoc, "when"): BlockDoc,
@@ -332,6 +334,7 @@ def _missing(key: str) -> tuple[str, str]:
     if key == "id":
         return "has no id", 'add an id, such as "id: media.read"; the audit trail uses the id'
     known = {"apiVersion": API_VERSION, "kind": KIND, "until": EXAMPLE_INSTANT, "allow": "[see, read]"}
+    known |= {"changes": "200", "within": "10m"}
     value = known.get(key, "...")
     return f"{key} is missing", f"write {key}: {value}"
 

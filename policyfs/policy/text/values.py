@@ -48,6 +48,9 @@ RESERVED: Final = frozenset({"any", "stranger", "self", "none"})
 MAX_UID: Final = 2**32 - 2
 """The largest uid or gid. The kernel uses 2**32 - 1 for "no id"."""
 
+MOST_CHANGES: Final = 100_000
+"""The largest number of changes in a limit: the daemon remembers the counted files, 200 bytes for each."""
+
 _APP_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _RANGE: Final = re.compile(r"([0-9]{1,12})-([0-9]{1,12})")
@@ -60,6 +63,10 @@ _WITHOUT_ZONE: Final = re.compile(rf"{_DATE.pattern}T\d{{2}}:\d{{2}}(?::\d{{2}})
 _INSTANT: Final = re.compile(rf"{_WITHOUT_ZONE.pattern}(?:Z|[+-]\d{{2}}:\d{{2}})", re.ASCII)
 INSTANT_PATTERN: Final = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2})?(Z|[+-][0-9]{2}:[0-9]{2})$"
 """A date and time with its zone, for the schema that editors use."""
+AGE_PATTERN: Final = "^[1-9][0-9]{0,6}[mhdw]$"
+_AGE: Final = re.compile(r"([1-9][0-9]{0,6})([mhdw])", re.ASCII)
+_UNITS_S: Final[Mapping[str, int]] = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_LONGEST_S: Final = 3650 * 86_400
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _ASKED_FOR: Final[Mapping[str, str]] = {
@@ -288,6 +295,12 @@ def _words(value: object) -> str:
     return told
 
 
+def _changes(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_CHANGES:
+        return value
+    refuse(f"must be a number from 1 to {MOST_CHANGES:,}, not {what(value)}", "write a number of files")
+
+
 def instant(value: object) -> int:
     """Parse a date, a time and a zone (strict ISO 8601). Return ns since 1970."""
     help_ = f"write the date, the time and the zone, such as {EXAMPLE_INSTANT} or 2030-01-31T19:00+01:00"
@@ -304,6 +317,17 @@ def instant(value: object) -> int:
         return int((moment - _EPOCH).total_seconds()) * 1_000_000_000
     except (ValueError, OverflowError):
         refuse(f"{quote(found[0])} is not a valid date and time", help_)
+
+
+def age(value: object) -> int:
+    """Parse a time span such as ``30d``. Return seconds."""
+    help_ = "write a number and m, h, d or w, such as 30d, up to 3650d"
+    told = text(value) if isinstance(value, str) or value is Absent.NULL else str(value)
+    found = _AGE.fullmatch(told)
+    seconds = int(found[1]) * _UNITS_S[found[2]] if found else 0
+    if not 0 < seconds <= _LONGEST_S:
+        refuse(f"{quote(told)} is not a time span", help_)
+    return seconds
 
 
 def _several(value: object) -> object:
@@ -347,6 +371,8 @@ Text = Annotated[str, PlainValidator(text)]
 Name = Annotated[str, PlainValidator(name)]
 Words = Annotated[str, PlainValidator(_words)]
 Instant = Annotated[int, PlainValidator(instant)]
+Age = Annotated[int, PlainValidator(age)]
+Changes = Annotated[int, PlainValidator(_changes)]
 Truth = Annotated[bool, PlainValidator(_truth)]
 Operation = Annotated[str, PlainValidator(_operation)]
 Kind = Annotated[str, PlainValidator(_kind)]

@@ -90,6 +90,13 @@ RECORDS: Final[Mapping[str, tuple[tuple[str, ...], Mapping[str, Schema]]]] = {
             "sha256": _TEXT, "to": _TEXT, **_AUTHOR,
         },
     ),
+    "brake": (
+        ("done", "app", "rule"),
+        {
+            "done": {"enum": ["on", "release"]}, "app": _TEXT, "rule": _TEXT, "path": _TEXT,
+            "changes": _COUNT, "within_s": _COUNT, **_AUTHOR,
+        },
+    ),
     "owners": (
         ("done", "store"),
         {"done": {"enum": ["set", "import"]}, "store": _TEXT, **_AUTHOR},

@@ -28,6 +28,8 @@ def describe(record: Record) -> str:
         return _of_the_mount(record)
     if record.kind == "quarantine":
         return _of_the_quarantine(record)
+    if record.kind == "brake":
+        return _of_the_brake(record)
     if record.kind == "owners":
         return f"owners in {shown(str(fields.get('store')))} changed: {_by(fields)}"
     if record.kind == "proof":
@@ -77,6 +79,16 @@ def _of_the_quarantine(record: Record) -> str:
     to = f" to {shown(str(fields['to']))}" if "to" in fields else ""
     name, path = shown(str(fields.get("id", "?"))), shown(str(fields.get("path", "?")))
     return f"refused file {name} ({path}) {what}{to}: {_by(fields)}"
+
+
+def _of_the_brake(record: Record) -> str:
+    fields = record.fields
+    names = ("app", "rule", "changes", "within_s", "path", "uid")
+    app, rule, changes, within_s, path, uid = (shown(str(fields.get(name, "?"))) for name in names)
+    if fields.get("done") == "release":
+        return f"the brake of {app} released: {_by(fields)}"
+    what = f"more than {changes} files in {within_s} s (rule {rule})"
+    return f"the brake of {app} is on: {what}, at {path} by uid {uid}"
 
 
 def _of_the_proof(record: Record) -> str:
