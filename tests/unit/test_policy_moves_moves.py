@@ -93,7 +93,9 @@ def test_a_directory_stays_where_the_same_limits_count_its_files():
     for who in ("camera", "gallery"):
         for old, new, error in (("/DCIM", "/x", EXDEV), ("/DCIM/a", "/DCIM/b", 0), ("/x", "/DCIM/a", EXDEV)):
             assert asked.rename(who, old, new, ftype=FileType.DIRECTORY) == error, (who, old)
-        assert asked.rename(who, "/DCIM/a", "/x") == 0
+        assert asked.rename(who, "/DCIM/a", "/x") == 0  # this counts, but a link would not
+        assert asked.link(who, "/DCIM/a", "/x") == EXDEV
+        assert asked.link(who, "/DCIM/a", "/DCIM/b") == asked.link(who, "/x", "/DCIM/a") == 0
 
 
 def test_what_is_replaced_and_not_seen_is_not_there():

@@ -153,10 +153,12 @@ class Mover:
             engine.decide(who, Op.SEE | Op.CREATE, new.state, new.ftype, new.facts),
             *self._content(engine, who, old, new),
         ]
-        if (
-            all(part.allowed for part in parts)
-            and self.gain(old.state, new.state, old.ftype, same_directory=same_directory)
-            and not self.moves_freely(engine, who, old.state, new.state)
+        if all(part.allowed for part in parts) and (
+            not set(self._limits(old.state)) <= set(self._limits(new.state))
+            or (
+                self.gain(old.state, new.state, old.ftype, same_directory=same_directory)
+                and not self.moves_freely(engine, who, old.state, new.state)
+            )
         ):
             parts.append(self._cross_device())
         return combined(parts)
