@@ -84,7 +84,7 @@ class Mountpoint:
                 user_id=(options.user_id or 0) if options.kernel_admits else 0,
                 group_id=options.group_ids[0] if options.kernel_admits else 0,
                 allow_other=not options.kernel_admits, default_permissions=options.posix,
-                read_only=read_only, place_fd=options.place_fd,
+                read_only=read_only, place_fd=options.place_fd, user_namespace=options.user_namespace,
             )  # fmt: skip
         finally:
             if options.place_fd is not None:

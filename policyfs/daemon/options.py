@@ -53,6 +53,9 @@ class MountOptions:
     """A descriptor of the mountpoint, which the daemon closes once it has mounted there; None: the daemon
     opens the mountpoint itself. A daemon in the background has left the process group of the command. If an
     automounter makes the mount, the daemon could not open the mountpoint any more."""
+    user_namespace: int | None = None
+    """A descriptor of the user namespace that the mount belongs to; None for the daemon's own. Its only user
+    has there the uid that the store's owner has here: so files and requests of the two are alike."""
     watch: bool = False
     """True if the mount reloads its policy when the policy's files change."""
     idmap: bool = False

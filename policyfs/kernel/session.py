@@ -18,6 +18,7 @@ from policyfs.kernel.fusectl import ControlFiles, OpenedError
 from policyfs.kernel.protocol import NO_FLAGS, WANTED, InitFlag
 from policyfs.kernel.readiness import Readiness
 from policyfs.kernel.vectors import start as start_readers
+from policyfs.linux.confinement.user_namespaces import in_namespace
 from policyfs.linux.libc import LIBC
 from policyfs.linux.memory import usable_bytes
 from policyfs.linux.mountinfo import ABSENT, FSTYPE, mounts_at, mounts_of_device, resolve
@@ -92,14 +93,16 @@ def mount_device(
     max_read: int = 0,
     control: ControlFiles | None = None,
     place_fd: int | None = None,
+    user_namespace: int | None = None,
 ) -> Device:
     """Mount a new FUSE connection on a directory, always nosuid and nodev. Raises MountError.
 
     Without allow_other, the kernel admits only processes whose real, effective and saved ids are user_id and
     group_id, not even root. max_read: the most bytes in one READ; 0 for the kernel's limit. control: takes
     the connection's control files from user_id before any process can reach the mount. place_fd: a descriptor
-    of the directory, whose automounter is then not asked. The result's descriptor is non-blocking and
-    close-on-exec.
+    of the directory, whose automounter is then not asked. user_namespace: a descriptor of the user namespace
+    that the mount belongs to: the kernel translates its uids, and admits only its processes. The result's
+    descriptor is non-blocking and close-on-exec.
     """
     path = _checked_mountpoint(mountpoint)
     options: list[str | tuple[str, str]] = [
@@ -116,7 +119,7 @@ def mount_device(
         options.append("ro")
     for _ in range(_TRIES):
         with contextlib.suppress(OpenedError):
-            return _mounted(path, place_fd, options, control, read_only=read_only)
+            return _mounted(path, place_fd, options, control, user_namespace, read_only=read_only)
     raise MountError(
         f"cannot mount on {path}: a process with uid {user_id} opens the control files of each new mount in"
         " /sys/fs/fuse/connections; end this process"
@@ -125,16 +128,26 @@ def mount_device(
 
 def _mounted(
     path: str, place_fd: int | None, options: list[str | tuple[str, str]], control: ControlFiles | None,
-    *, read_only: bool,
+    user_namespace: int | None, *, read_only: bool,
 ) -> Device:  # fmt: skip
     """Make a connection, and mount it. Raises MountError; OpenedError if an app has opened a control file."""
-    try:
-        fd = os.open(DEVICE_PATH, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as exc:
-        raise MountError(_device_advice(exc), exc.errno or 0) from exc
-    try:
-        conn_id, mount_fd = _create([*options, ("fd", str(fd))], control, path, read_only=read_only)
+    attributes = mount_api.MOUNT_NOSUID | mount_api.MOUNT_NODEV | (mount_api.MOUNT_RDONLY * read_only)
+
+    def create() -> tuple[int, int]:
+        fd = _opened_device()
         try:
+            return fd, mount_api.detached("fuse", [*options, ("fd", str(fd))], attributes)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    try:
+        fd, mount_fd = create() if user_namespace is None else in_namespace(user_namespace, create)
+    except OSError as exc:
+        raise _refused(path, exc) from exc
+    try:
+        try:
+            conn_id = _set_up(mount_fd, control, path)
             _attach(mount_fd, path, place_fd)
         finally:
             os.close(mount_fd)
@@ -144,26 +157,25 @@ def _mounted(
         raise
 
 
-def _create(
-    options: list[str | tuple[str, str]], control: ControlFiles | None, path: str, *, read_only: bool
-) -> tuple[int, int]:
-    """Return the number of a new connection, and its mount. INVARIANT: all settings that must be in force
-    before the first request are made here."""
-    attributes = mount_api.MOUNT_NOSUID | mount_api.MOUNT_NODEV
+def _opened_device() -> int:
     try:
-        mount_fd = mount_api.detached("fuse", options, attributes | (mount_api.MOUNT_RDONLY * read_only))
-        try:
-            conn_id = mount_api.device_minor(mount_fd)
-            if control is not None:
-                control.take(conn_id)
-            _read_further_ahead(conn_id)
-            _bound_dirty_pages(conn_id)
-        except BaseException:
-            os.close(mount_fd)
-            raise
+        return os.open(DEVICE_PATH, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as exc:
+        raise MountError(_device_advice(exc), exc.errno or 0) from exc
+
+
+def _set_up(mount_fd: int, control: ControlFiles | None, path: str) -> int:
+    """Return the number of a new connection. INVARIANT: all settings that must be in force before the first
+    request are made here."""
+    try:
+        conn_id = mount_api.device_minor(mount_fd)
+        if control is not None:
+            control.take(conn_id)
+        _read_further_ahead(conn_id)
+        _bound_dirty_pages(conn_id)
     except OSError as exc:
         raise _refused(path, exc) from exc
-    return conn_id, mount_fd
+    return conn_id
 
 
 def _attach(mount_fd: int, path: str, place_fd: int | None) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import trio
 
-from policyfs.cli.mounts import run_command
+from policyfs.cli.mounts import run_command, run_user
 from policyfs.content.sniffer import Sniffer
 from policyfs.daemon import lock_circle
 from policyfs.daemon.end import EndOfMount, MountEnd
@@ -103,6 +103,11 @@ def descriptors_kept_above() -> None:
 def terminal_kept() -> None:
     """A command that runs as an app has the terminal of its caller."""
     put(run_command, "terminal_for", lambda uid: None)
+
+
+def user_kept() -> None:
+    """A command that a user runs without root is root of the user's namespace, as the daemon is."""
+    put(run_user.User, "take", lambda self: None)
 
 
 def environment_kept() -> None:
@@ -235,7 +240,7 @@ MOUNTED: Final = named(
     circle_unseen, readers_unseen, control_files_left, detached_unseen, end_unasked, one_recorder,
     roots_reserve, changed_on_the_loop, one_notifier, few_notifiers, few_for_all, directory_kept,
     descriptors_kept, descriptors_kept_above, terminal_kept, processes_kept, environment_kept,
-    keyring_kept, connection_unguarded, keeper_unfiltered, faults_dumped, removal_unanswered, proc_shared,
-    proc_unbounded, writable_after_all, targets_followed, targets_late,
+    user_kept, keyring_kept, connection_unguarded, keeper_unfiltered, faults_dumped, removal_unanswered,
+    proc_shared, proc_unbounded, writable_after_all, targets_followed, targets_late,
     targets_fail, targets_killed,
 )  # fmt: skip

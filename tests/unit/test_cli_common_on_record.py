@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli.common.on_record import DEFAULT_ROOT, existing, key_directory, record, starter, trail_root
+from policyfs.cli.common.on_record import existing, record, starter, trail_root
 from policyfs.errors import PolicyfsError
-from policyfs.journal.files.directories import KEYS
+from policyfs.journal.files.directories import KEYS, TRAIL, key_directory
 from policyfs.journal.writing import recorders
 from tests.support.mount.trail import MOUNT_ID, kinds, read_all, verified
 
@@ -19,7 +19,7 @@ def test_a_directory_is_the_given_one_else_the_environments_else_the_default(
 ) -> None:
     for name in ("POLICYFS_TRAIL_DIR", "POLICYFS_KEY_DIR"):
         monkeypatch.delenv(name, raising=False)
-    assert (trail_root(), key_directory()) == (DEFAULT_ROOT, Path(KEYS))
+    assert (trail_root(), key_directory()) == (TRAIL, Path(KEYS))
     monkeypatch.setenv("POLICYFS_TRAIL_DIR", "/trail")
     monkeypatch.setenv("POLICYFS_KEY_DIR", "/keys")
     assert (trail_root(), key_directory()) == ("/trail", Path("/keys"))

@@ -38,7 +38,7 @@ def test_a_command_is_needed(place: Path, capsys, words: tuple[str, ...]) -> Non
     assert (code, "write the command behind `--`" in capsys.readouterr().err) == (EXIT_USAGE, True)
 
 
-def test_root_and_a_directory_are_needed(place: Path, capsys, monkeypatch) -> None:
+def test_a_directory_is_needed(place: Path, capsys) -> None:
     (place / "file").touch()
     fixed = ["run", "--app", "a", "--policy", "p"]
     for more, told in (
@@ -47,9 +47,20 @@ def test_root_and_a_directory_are_needed(place: Path, capsys, monkeypatch) -> No
     ):
         assert main.main([*fixed, *more, "--", "true"]) == EXIT_REFUSED
         assert told in capsys.readouterr().err
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert main.main([*fixed, str(place / "store"), "true"]) == EXIT_REFUSED
-    assert "running as an app needs root" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "name a policy with --policy, or paths with --allow-read or --allow-write"),
+        (("--allow-read", "../outside"), "../outside is not in the store"),
+        (("--allow-read", ".", "--policy", "p"), "--policy has the rules already"),
+        (("--policy", "p"), "name an app of the policy with --app"),
+    ],
+)
+def test_a_policy_or_paths_are_needed(place: Path, capsys, words: tuple[str, ...], told: str) -> None:
+    assert main.main(["run", *words, str(place / "store"), "--", "true"]) == EXIT_USAGE
+    assert told in capsys.readouterr().err
 
 
 # -- places --------------------------------------------------------------------------------------------

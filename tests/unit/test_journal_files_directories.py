@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.journal.files.directories import cache_directory, seal_directory
+from policyfs.journal.files.directories import cache_directory, key_directory
 
 
 @pytest.mark.parametrize(
     ("function", "variable", "of_root", "home_variable", "home"),
     [
         (
-            seal_directory,
+            key_directory,
             "POLICYFS_KEY_DIR",
             "/var/lib/policyfs/audit-keys",
             "XDG_STATE_HOME",

@@ -9,8 +9,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from policyfs.cli.common.on_record import key_directory, trail_root
+from policyfs.cli.common.on_record import trail_root
 from policyfs.errors import PolicyfsError
+from policyfs.journal.files.directories import key_directory
 from policyfs.journal.files.reader import root_of
 from policyfs.journal.sealing.ends import ends
 from policyfs.trail.chain.damage import RESEALED, ROLLED_BACK, TRUNCATED

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from policyfs.cli.audit.query import chains_of
-from policyfs.cli.common.on_record import key_directory
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
+from policyfs.journal.files.directories import key_directory
 from policyfs.journal.files.segments import Chain
 from policyfs.linux.private_files import append_lines
 from policyfs.trail.lines.table import shown

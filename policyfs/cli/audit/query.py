@@ -12,11 +12,10 @@ from typing import Final
 
 from policyfs.cli.audit.names import check_names
 from policyfs.cli.audit.store_paths import StorePaths
-from policyfs.cli.common.on_record import key_directory
 from policyfs.cli.common.progress import silent
 from policyfs.errors import EXIT_INCOMPLETE, PolicyfsError
 from policyfs.follow.lines import fields_of_hole, with_id
-from policyfs.journal.files.directories import cache_directory
+from policyfs.journal.files.directories import cache_directory, key_directory
 from policyfs.journal.files.inventory import unread
 from policyfs.journal.files.reader import find_chains, find_machines, root_of
 from policyfs.journal.files.segments import Chain

@@ -57,6 +57,7 @@ def replaceable(path: str) -> Iterator[Place]:
     """
     names = os.path.abspath(path).split("/")[1:]
     at, links = "/", 0
+    trusted = {_NOBODY, os.geteuid(), os.stat("/").st_uid}  # in a user namespace, root has another uid
     while names:
         name = names.pop(0)
         if name in {"", "."}:
@@ -72,7 +73,7 @@ def replaceable(path: str) -> Iterator[Place]:
         except FileNotFoundError:
             return
         is_link = stat.S_ISLNK(status.st_mode)
-        if (found := _who(above, status)) not in {_NOBODY, os.geteuid()}:
+        if (found := _who(above, status)) not in trusted:
             yield Place(here, None if found == _ANYBODY else found, is_link)
         if not is_link:
             at = here

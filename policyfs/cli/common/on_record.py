@@ -10,20 +10,14 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.errors import PolicyfsError
-from policyfs.journal.files.directories import KEYS
+from policyfs.journal.files.directories import trail_directory
 
-DEFAULT_ROOT: Final = "/var/log/policyfs"
 _SEGMENT_BYTES: Final = 64 << 20
 
 
 def trail_root(given: str | None = None) -> str:
     """Return the trail root (directory of all trails): *given*, else $POLICYFS_TRAIL_DIR or the default."""
-    return given or os.environ.get("POLICYFS_TRAIL_DIR") or DEFAULT_ROOT
-
-
-def key_directory() -> Path:
-    """Return the directory of keys that sign trails: $POLICYFS_KEY_DIR, else the default."""
-    return Path(os.environ.get("POLICYFS_KEY_DIR") or KEYS)
+    return given or str(trail_directory())
 
 
 def existing(root: str) -> Path:

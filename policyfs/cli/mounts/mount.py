@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from policyfs.cli.common.mountpoint_way import check_way
-from policyfs.cli.common.on_record import key_directory, trail_root
+from policyfs.cli.common.on_record import trail_root
 from policyfs.cli.common.policy_files import read_sources
 from policyfs.cli.common.quantities import age, count, identity, number, segment_size, size
 from policyfs.cli.machine.findings import State
@@ -26,6 +26,7 @@ from policyfs.content.workers.policy_parser import parse_apart
 from policyfs.daemon.control import control
 from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
 from policyfs.fs.path_bounds import default_nodes
+from policyfs.journal.files.directories import key_directory
 from policyfs.linux.memory import usable_bytes
 from policyfs.linux.service_manager import ServiceManager, is_journal
 from policyfs.policy.decide import Engine, compile_policy
@@ -67,10 +68,10 @@ def add_mount(parser: argparse.ArgumentParser) -> None:
     add("mountpoint", metavar="MOUNTPOINT")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser, *, needs_policy: bool = True) -> None:
     """Add the options of every command that mounts."""
     add = parser.add_argument
-    add("--policy", required=True, metavar="P", help="a policy file, or a directory of *.yaml")
+    add("--policy", required=needs_policy, metavar="P", help="a policy file, or a directory of *.yaml")
     uid_help = "with --app: only this uid may use the mount (default: the app's)"
     gid_help = "with --app: only processes with this primary group may use the mount (may be repeated)"
     add("--uid", type=identity, metavar="UID", help=uid_help)

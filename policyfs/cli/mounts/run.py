@@ -15,11 +15,15 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from policyfs.cli.common.output import write_private
 from policyfs.cli.mounts import mount, run_command
 from policyfs.cli.mounts.run_command import Identity
+from policyfs.cli.mounts.run_policy import APP, policy_text
+from policyfs.cli.mounts.run_user import User, become_root_of_user
 from policyfs.cli.mounts.serve import fork_daemon
 from policyfs.cli.mounts.start import Start
 from policyfs.daemon.control import control
@@ -37,8 +41,11 @@ _PLACES: Final = 1000
 def add_run(parser: argparse.ArgumentParser) -> None:
     parser.description = "Run COMMAND as the app. COMMAND finds a mount of its own at the path of STORE."
     add = parser.add_argument
-    add("--app", required=True, metavar="NAME", help="the app that runs the command")
-    mount.add_options(parser)
+    add("--app", metavar="NAME", help="the app that runs the command (default without --policy: command)")
+    mount.add_options(parser, needs_policy=False)
+    for option, may in (("--allow-read", "read"), ("--allow-write", "read and change")):
+        help_ = f"without --policy: let the command {may} this path, and see nothing else (may be repeated)"
+        add(option, action="append", default=[], metavar="PATH", help=help_)
     add("--at", metavar="DIR", help="show the mount at this directory (default: STORE)")
     add("store", metavar="STORE")
     add("words", nargs=argparse.REMAINDER, metavar="-- COMMAND ...")
@@ -51,23 +58,44 @@ def run_run(args: argparse.Namespace) -> int:
     command = args.words[1:] if args.words[:1] == ["--"] else args.words
     if not command:
         raise UsageError("write the command behind `--`, such as: policyfs run ... STORE -- ls -l STORE")
-    if os.geteuid() != 0:
-        raise PolicyfsError("running as an app needs root; run this command with sudo")
     at = os.path.realpath(args.at or args.store)
     if not os.path.isdir(at):
         raise PolicyfsError(f"{args.at or args.store} is not a directory; create it, or choose another --at")
+    text = _policy_text(args)
+    user = become_root_of_user(args.store) if os.geteuid() != 0 else None
+    args.any_uid = user is not None  # the user namespace has only the user of the command
     args.mountpoint, lock = _claimed_place(args.app)
-    start = Start.of(args)
-    try:
-        return _mounted(args, start, command, at)
-    except PolicyfsError as error:
-        start.failed(str(error))
-        raise
-    finally:
-        os.close(lock)
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, lock)
+        if text:
+            args.policy = f"{args.mountpoint}.yaml"
+            stack.callback(os.unlink, args.policy)
+            write_private(args.policy, text)
+        start = Start.of(args)
+        try:
+            return _mounted(args, start, command, at, user)
+        except PolicyfsError as error:
+            start.failed(str(error))
+            raise
 
 
-def _mounted(args: argparse.Namespace, start: Start, command: Sequence[str], at: str) -> int:
+def _policy_text(args: argparse.Namespace) -> str:
+    """Return the policy that the options describe, and print it; empty with --policy. Raises UsageError."""
+    if args.policy is not None:
+        if args.allow_read or args.allow_write:
+            raise UsageError("--policy has the rules already: leave out --allow-read and --allow-write")
+        if args.app is None:
+            raise UsageError("name an app of the policy with --app")
+        return ""
+    args.app = args.app or APP
+    text = policy_text(args.app, os.path.realpath(args.store), args.allow_read, args.allow_write)
+    print(f"policyfs: for --policy FILE --app {args.app}:\n{text}", end="", file=sys.stderr)
+    return text
+
+
+def _mounted(
+    args: argparse.Namespace, start: Start, command: Sequence[str], at: str, user: User | None
+) -> int:
     try:
         enter_own_mounts()
     except OSError as error:
@@ -76,12 +104,14 @@ def _mounted(args: argparse.Namespace, start: Start, command: Sequence[str], at:
         ) from error
     check_store(os.path.realpath(args.store))
     options, loader = mount.prepared(args, start)
-    if options.user_id is None:
+    if user is not None:
+        options = replace(options, user_namespace=user.namespaces.root)
+    elif options.user_id is None:
         raise UsageError(f"the app {args.app} has no uid: add --uid UID")
     lifeline = os.pipe()
     daemon = fork_daemon(options, loader, None, start, lifeline=lifeline)
     try:
-        identity = Identity(options.user_id, options.group_ids[0])
+        identity = user or Identity(options.user_id or 0, options.group_ids[0])
         return run_command.run(command, identity, options.mountpoint, at)
     except OSError as error:
         raise PolicyfsError(f"cannot run {command[0]}: {error.strerror}") from error

@@ -52,10 +52,19 @@ class Identity:
         groups = os.getgrouplist(account.pw_name, self.gid) if account is not None else [self.gid]
         become(self.uid, self.gid, groups)
 
+    @property
+    def account(self) -> pwd.struct_passwd | None:
+        """The account whose name, home and shell the command has."""
+        return _account(self.uid)
+
+    def show(self, mountpoint: str, at: str) -> None:
+        """Show the mount at a directory, in this process's own mount namespace. Raises OSError."""
+        bind(mountpoint, at)
+
     def environment(self) -> dict[str, str]:
         """Return the variables of the command: those of the account, and of the caller only the settings of
         terminal, language and time zone."""
-        account = _account(self.uid)
+        account = self.account
         name = str(self.uid) if account is None else account.pw_name
         return {name: value for name, value in os.environ.items() if _KEPT.fullmatch(name)} | {
             "PATH": PATH, "USER": name, "LOGNAME": name,
@@ -160,7 +169,7 @@ def _serve(
         if terminal is not None:
             terminal.take()
         enter_own_mounts()
-        bind(mountpoint, at)
+        identity.show(mountpoint, at)
         with contextlib.suppress(OSError):  # a container may forbid it: the old /proc shows more processes
             mount_own_proc()
         child = os.fork()

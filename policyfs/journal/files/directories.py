@@ -1,4 +1,4 @@
-"""Directories of the trail's keys and indexes: in /var for root, below the home for other users."""
+"""Directories of the trail, its keys and its indexes: in /var for root, below the home for other users."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Final
 
 KEYS: Final = "/var/lib/policyfs/audit-keys"
 CACHE: Final = "/var/cache/policyfs"
+TRAIL: Final = "/var/log/policyfs"
 
 
-def seal_directory() -> Path:
+def key_directory() -> Path:
     """Return the directory of the keys that protect the trail and its indexes: $POLICYFS_KEY_DIR, or KEYS for
     root, or $XDG_STATE_HOME/policyfs (~/.local/state/policyfs)."""
     return _own("POLICYFS_KEY_DIR", KEYS, "XDG_STATE_HOME", "~/.local/state")
@@ -22,10 +23,31 @@ def cache_directory() -> Path:
     return _own("POLICYFS_CACHE_DIR", CACHE, "XDG_CACHE_HOME", "~/.cache")
 
 
-def _own(variable: str, of_root: str, home_variable: str, home: str) -> Path:
+def trail_directory() -> Path:
+    """Return the trail root (the directory of all trails): $POLICYFS_TRAIL_DIR; TRAIL for root, and for users
+    without a trail of their own; or $XDG_STATE_HOME/policyfs/trail (~/.local/state/policyfs/trail)."""
+    own = _own("POLICYFS_TRAIL_DIR", TRAIL, "XDG_STATE_HOME", "~/.local/state", "policyfs/trail")
+    return own if own.is_dir() or "POLICYFS_TRAIL_DIR" in os.environ else Path(TRAIL)
+
+
+def directories_of_user() -> dict[str, str]:
+    """Return the variables that name the directories of this user, not root, for a process that will be root
+    of a user namespace."""
+    state = str(_own("", "", "XDG_STATE_HOME", "~/.local/state"))
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    own = {
+        "POLICYFS_TRAIL_DIR": f"{state}/trail", "POLICYFS_KEY_DIR": state,
+        "POLICYFS_STATE_DIR": f"{state}/stores",
+        "POLICYFS_CACHE_DIR": str(cache_directory()),
+        "POLICYFS_RUNTIME_DIR": f"{runtime}/policyfs" if runtime else f"{state}/run",
+    }  # fmt: skip
+    return {name: os.environ.get(name) or place for name, place in own.items()}
+
+
+def _own(variable: str, of_root: str, home_variable: str, home: str, name: str = "policyfs") -> Path:
     given = os.environ.get(variable)
     if given:
         return Path(given)
     if os.geteuid() == 0:
         return Path(of_root)
-    return Path(os.environ.get(home_variable) or os.path.expanduser(home)) / "policyfs"
+    return Path(os.environ.get(home_variable) or os.path.expanduser(home)) / name

@@ -16,7 +16,7 @@ import weakref
 from pathlib import Path
 from typing import Final
 
-from policyfs.journal.files.directories import seal_directory
+from policyfs.journal.files.directories import key_directory
 from policyfs.journal.files.segments import DIRECTORY, REGULAR
 from policyfs.journal.index.database import Index, WrongIndexError
 from policyfs.journal.index.seal import SEAL_BYTES, IndexSeal
@@ -36,7 +36,7 @@ class IndexCache:
         """The reason why indexes cannot be stored; empty if there is no such reason."""
         self._fd = -1
         try:
-            self._seal = IndexSeal(keys or seal_directory())
+            self._seal = IndexSeal(keys or key_directory())
             self._fd = _open_private(directory)
         except OSError as exc:
             self.problem = f"{directory}: {exc.strerror or exc}"

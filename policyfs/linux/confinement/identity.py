@@ -14,7 +14,8 @@ from typing import Final
 from policyfs.linux.confinement.capabilities import bound, has_none, keep, no_new_privs
 from policyfs.linux.libc import PRCTL, Identity
 
-_PR_GET_SECUREBITS: Final = 27  # linux/prctl.h
+_PR_SET_DUMPABLE: Final = 4  # linux/prctl.h
+_PR_GET_SECUREBITS: Final = 27
 _PR_SET_SECUREBITS: Final = 28
 _KEEPING: Final = 1 << 2 | 1 << 4
 """SECBIT_NO_SETUID_FIXUP and SECBIT_KEEP_CAPS (linux/securebits.h): with one of them, setresuid(2) leaves
@@ -50,3 +51,11 @@ def become_for_files(uid: int, gid: int, umask: int) -> None:
     keep(frozenset())
     if os.getgroups() or not has_none():
         raise PermissionError(errno.EPERM, f"cannot give up all rights for files of the user {uid}")
+
+
+def become_root_of_namespace() -> None:
+    """Make this process have the uid and gid 0 of its user namespace, and stay open to /proc as before
+    (PR_SET_DUMPABLE). It must have only one thread. Raises OSError."""
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    PRCTL(_PR_SET_DUMPABLE, 1, 0, 0, 0)

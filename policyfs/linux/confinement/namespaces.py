@@ -4,6 +4,7 @@ namespaces(7)."""
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from typing import Final
 
@@ -45,7 +46,10 @@ def bind(source: str, target: str) -> None:
 
 def fork_first_process() -> int:
     """Fork a child, before any thread starts, that is the first process of a new PID namespace: at its end
-    the kernel kills all others there. Return its pid, 0 in the child. Raises OSError."""
+    the kernel kills all others there. Return its pid, 0 in the child. Raises OSError.
+
+    Later children are not of the new namespace. Only root of the machine can go back: for another user, who
+    is root of a user namespace, this must be the last fork."""
     own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     try:
         if LIBC.unshare(_CLONE_NEWPID):
@@ -54,7 +58,7 @@ def fork_first_process() -> int:
         try:
             pid = os.fork()
         finally:
-            if pid and LIBC.setns(own, _CLONE_NEWPID):  # later children are not of the new namespace
+            if pid and LIBC.setns(own, _CLONE_NEWPID) and ctypes.get_errno() != errno.EPERM:
                 raise fail()
     finally:
         os.close(own)

@@ -1,0 +1,190 @@
+"""`policyfs run` for a user other than root: the namespaces, and the file systems that the command finds.
+
+Daemon, workers and command get uids of their own: the daemon the user's, the others *subordinate* uids. So
+the kernel keeps the command from the daemon, from the trail and from all other files of the user.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pwd
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from policyfs.cli.mounts.run_command import Identity
+from policyfs.errors import PolicyfsError
+from policyfs.journal.files.directories import directories_of_user
+from policyfs.kernel import mount_api
+from policyfs.kernel.session import DEVICE_PATH
+from policyfs.linux.confinement.identity import become
+from policyfs.linux.confinement.user_namespaces import (
+    FILES,
+    FIRST,
+    Nested,
+    become_root_inside,
+    enter,
+    free_range,
+    nested,
+    subordinate_ids,
+)
+from policyfs.trail.lines.table import shown
+
+_SWITCHES: Final = (
+    ("/proc/sys/user/max_user_namespaces", "0", "user.max_user_namespaces=16384"),
+    ("/proc/sys/kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone=1"),
+    ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1",
+     "kernel.apparmor_restrict_unprivileged_userns=0"),
+)  # fmt: skip
+"""Settings that forbid user namespaces: file, value, and what root sets to allow them."""
+_TEMPORARY: Final = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - they are covered by empty ones
+
+
+LIMITS: Final = (
+    "policyfs: without root, each read and write goes through the daemon (no passthrough), and changes by"
+    " other programs are seen after a second"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class User(Identity):
+    """The identity of the command for the daemon, and the user whose account it has. namespaces: those in
+    which its uid is the user's."""
+
+    store: str
+    user: pwd.struct_passwd
+    namespaces: Nested
+
+    @property
+    def account(self) -> pwd.struct_passwd:
+        """The user's account."""
+        return self.user
+
+    def take(self) -> None:
+        """Make this process run as the command's user, in the command's namespaces. Raises OSError."""
+        enter(self.namespaces.user)
+        become(self.user.pw_uid, self.user.pw_gid)
+
+    def show(self, mountpoint: str, at: str) -> None:
+        """Show the mount at a directory, and empty directories in place of the user's other files.
+
+        The store, if it is elsewhere, is covered by the mount, too. The user's home, the directories of
+        temporary files, and each directory on the way to *at* that the command could not search, are covered
+        by file systems in memory, which end with the command.
+        """
+        views = {place: _detached(mountpoint) for place in (at, self.store)}
+        before = os.umask(0o022)  # the command must be able to search the directories that are made here
+        for directory, mode, owner in self._covers(at):
+            if any(f"{directory}/".startswith(place.rstrip("/") + "/") for place in views):
+                continue  # the mount covers it
+            os.makedirs(directory, exist_ok=True)
+            ids = [("uid", str(owner)), ("gid", str(owner))]
+            options = [("mode", f"{mode:o}"), *ids, ("source", "policyfs")]
+            cover = mount_api.detached("tmpfs", options, mount_api.MOUNT_NOSUID | mount_api.MOUNT_NODEV)
+            mount_api.attach(cover, directory)
+            os.close(cover)
+        for place, view in views.items():
+            os.makedirs(place, exist_ok=True)
+            mount_api.attach(view, place)
+            os.close(view)
+        os.umask(before)
+
+    def _covers(self, at: str) -> Iterator[tuple[str, int, int]]:
+        """Yield the directories to cover, each before those in it: path, mode and owner of the empty one."""
+        home = os.path.realpath(self.user.pw_dir)
+        found = {path: (0o1777, 0) for path in map(os.path.realpath, _TEMPORARY) if os.path.isdir(path)}
+        for above in map(str, Path(at).parents):
+            is_covered = any(above.startswith(f"{one}/") for one in (*found, home))
+            if not (is_covered or os.stat(above).st_mode & 0o001):
+                found[above] = (0o755, 0)
+        if os.path.isdir(home):
+            found[home] = (0o700, self.uid)
+        for path in sorted(found):
+            yield path, *found[path]
+
+
+def become_root_of_user(store: str) -> User:
+    """Make this process root of a user namespace, with state in the user's own directories. Raises
+    PolicyfsError with the remedy if the machine does not permit it."""
+    account = _account(os.getuid())
+    _check_device()
+    _check_store(store, account.pw_uid)
+    uids, gids = (_subordinate(path, account) for path in FILES)
+    os.environ.update(directories_of_user())
+    if not os.path.exists(os.environ["POLICYFS_TRAIL_DIR"]):  # once
+        print(LIMITS, file=sys.stderr)
+    try:
+        become_root_inside(uids, gids)
+        namespaces = nested(FIRST, account.pw_uid, account.pw_gid)
+    except OSError as error:
+        raise PolicyfsError(_why_forbidden(error)) from error
+    except subprocess.CalledProcessError as error:
+        raise PolicyfsError(f"the subordinate ids cannot be used: {error.stderr}") from error
+    return User(FIRST, FIRST, os.path.realpath(store), account, namespaces)
+
+
+def _account(uid: int) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwuid(uid)
+    except KeyError as error:
+        raise PolicyfsError(f"the uid {uid} has no account, and so no subordinate ids") from error
+
+
+def _check_device() -> None:
+    if not os.access(DEVICE_PATH, os.R_OK | os.W_OK):
+        is_there = os.path.exists(DEVICE_PATH)
+        why = "is closed to this user" if is_there else "is missing: `sudo modprobe fuse`"
+        raise PolicyfsError(
+            f"{DEVICE_PATH} {why}; in a container: start it with --device {DEVICE_PATH}, or let its root"
+            f" `chmod 666 {DEVICE_PATH}`"
+        )
+
+
+def _check_store(store: str, uid: int) -> None:
+    with contextlib.suppress(OSError):  # if it is missing, the mount will tell
+        if os.stat(store).st_uid != uid:
+            raise PolicyfsError(
+                f"the store {shown(store)} is not yours: without root, a policy guards only directories"
+                " of your own; run this command with sudo"
+            )
+
+
+def _subordinate(path: str, account: pwd.struct_passwd) -> range:
+    name = account.pw_name
+    found = subordinate_ids(path, name, account.pw_uid)
+    if found is None:
+        ids = free_range()
+        line = f"{name}:{ids.start}:{len(ids)}"
+        raise PolicyfsError(
+            f"{name} has no subordinate ids in {path}: without them the command would have the uid of the"
+            f" daemon, and could stop it. Let root add this line to {' and '.join(FILES)}: {line}"
+        )
+    return found
+
+
+def _why_forbidden(error: OSError) -> str:
+    if error.errno == errno.ENOENT:
+        return "newuidmap is missing; install the package uidmap"
+    for file, value, todo in _SWITCHES:
+        with contextlib.suppress(OSError):
+            if Path(file).read_text(encoding="ascii").strip() == value:
+                return f"{file} is {value}, which forbids user namespaces; root allows them: `sysctl {todo}`"
+    if error.errno == errno.ENOSPC:
+        return "there are too many user namespaces: see /proc/sys/user/max_user_namespaces"
+    return (
+        f"a user namespace cannot be made: {error.strerror}. In a container, its engine decides: allow"
+        " the system calls unshare and mount (for Docker: --security-opt seccomp=unconfined), or run as root"
+    )
+
+
+def _detached(mountpoint: str) -> int:
+    directory = os.open(mountpoint, os.O_PATH | os.O_CLOEXEC)
+    try:
+        return mount_api.bind(directory, read_only=False)
+    finally:
+        os.close(directory)

@@ -1,0 +1,192 @@
+"""`policyfs run` of an ordinary user: the view at the store's path, and a command without the user's
+rights."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from policyfs.cli.mounts.run_user import LIMITS
+from tests.support.machine.ordinary_user import NAME, UID, OrdinaryUser
+from tests.support.machine.processes import wait_for
+from tests.support.mount.daemons import Said
+
+POLICY: Final = """\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {name: agent}
+apps: {agent: {}}
+rules:
+  - {id: secrets, deny: [all], paths: "/**/.env"}
+  - {id: work, allow: [all], paths: ["/src/***", "/docs/***"]}
+  - {id: look, allow: [see, read], paths: "/***"}
+"""
+pytestmark = pytest.mark.mount
+
+
+@pytest.fixture
+def user(arena: Path) -> Iterator[OrdinaryUser]:
+    made = OrdinaryUser(arena)
+    made.make("code/src/main.py", "print(1)\n")
+    made.make("code/.env", "SECRET\n")
+    made.make("private.txt", "private\n")
+    made.make("policy.yaml", POLICY)
+    yield made
+    assert made.left() == [], "no process is left behind"
+
+
+def run(user: OrdinaryUser, script: str, *options: str) -> Said:
+    said = user.policyfs("run", *(options or by_policy(user)), "code", "--", "sh", "-c", script)
+    assert "Traceback" not in said.stderr
+    is_first, user.knows_limits = not user.knows_limits, True
+    assert (f"{LIMITS}\n" in said.stderr) == is_first, "it is told once"
+    return replace(said, stderr=said.stderr.replace(f"{LIMITS}\n", ""))
+
+
+def by_policy(user: OrdinaryUser) -> tuple[str, ...]:
+    return "--app", "agent", "--policy", str(user.home / "policy.yaml")
+
+
+def test_the_command_has_the_view_and_no_other_file_of_the_user(user: OrdinaryUser) -> None:
+    code = user.home / "code"
+    said = run(
+        user,
+        f"id -un; id -G; cd {code}; ls -A; stat -c %U src/main.py; echo new > src/new; mkdir src/d;"
+        "echo no > no; mv src/main.py .; cat .env; cat ../private.txt; ls ~; echo x > ~/x; echo x > /tmp/x;"
+        "chmod u+s src/new; chown 0 src/new; exit 7",
+    )
+    assert said.returncode == 7
+    assert said.stdout == f"{NAME}\n{UID}\nsrc\n{NAME}\ncode\n"
+    refused = [line.rpartition(": ")[2] for line in said.stderr.splitlines()]
+    absent, denied = "No such file or directory", "Permission denied"
+    assert refused == [denied, denied, absent, absent, "Invalid argument"], said.stderr
+    new = (code / "src/new").stat()
+    assert (new.st_uid, new.st_gid, new.st_mode) == (UID, UID, 0o100644), "the user's, and not setuid"
+    assert not (user.home / "x").exists() and not Path("/tmp/x").exists()
+    assert sorted(os.listdir(code)) == [".env", "src"]
+    state = user.home / ".local/state/policyfs"
+    assert {path.stat().st_uid for path in state.rglob("*")} == {UID}
+    assert os.listdir(user.home / ".local/state") == ["policyfs"]
+    searched = user.policyfs("audit", "search", "--decision", "deny")
+    assert "/.env" in searched.stdout, searched
+    assert user.policyfs("audit", "verify").returncode == 0
+
+
+ATTACKS: Final = r"""
+exec 2>/dev/null
+up() { echo "$1"; }
+d=$(ls /proc | grep -c '^[0-9]'); [ "$d" -lt 9 ] || up "sees $d processes"
+for pid in 1 $PPID; do
+  cat /proc/$pid/environ >/dev/null && up "environ of $pid"
+  cat /proc/$pid/mem >/dev/null && up "mem of $pid"
+  ls /proc/$pid/root/ >/dev/null && up "root of $pid"
+  ls /proc/$pid/fd >/dev/null && up "fd of $pid"
+done
+for pid in DAEMONS; do kill -0 $pid && up "signals $pid"; kill -9 $pid; done
+kill -9 1 && kill -9 1 && [ ! -d /proc/1 ] && up "killed init"
+cat HOME/private.txt && up "private"
+ls HOME/.local && up "state"
+ls RUNTIME && up "runtime"
+cat CODE/.env && up ".env"
+umount CODE && up "umount"
+umount -l HOME && up "umount home"
+unshare -Urm sh -c 'umount -l CODE; cat CODE/.env; umount -l HOME; cat HOME/private.txt
+  mount --bind / /mnt && cat /mnt/CODE/.env /mnt/HOME/private.txt' && up "nested"
+unshare -Ur sh -c 'cat HOME/private.txt || chown 1 CODE/src/main.py' && up "nested root"
+cp /bin/sh CODE/src/sh; chmod 6755 CODE/src/sh; [ -u CODE/src/sh ] && up "setuid"
+sudo -n true && up "sudo"
+su -c true && up "su"
+mknod CODE/src/null c 1 3 && up "device"
+ln CODE/.env CODE/src/env && up "link"
+ln CODE/src/main.py /tmp/main && up "link across"
+mv CODE/.env CODE/src/env && up "rename"
+ln -s ../.env CODE/src/l; cat CODE/src/l && up "symlink"
+nsenter -t 1 -m cat HOME/private.txt && up "nsenter"
+for n in $(seq 3 40); do cat /proc/$$/fd/$n/private.txt && up "fd $n"; done
+[ "$(ls /proc/$$/fd | wc -l)" -lt 6 ] || up "descriptors"
+grep -q '^CapEff:.0*$' /proc/self/status || up "capabilities"
+grep -q 'NoNewPrivs:.1' /proc/self/status || up "new privileges"
+echo honest > CODE/src/honest
+"""
+
+
+def test_a_hostile_command_reads_nothing_hidden_and_changes_nothing_outside(user: OrdinaryUser) -> None:
+    """Attack F3.18: From a command of `policyfs run` without root, reach the daemon, other files of the user
+    or hidden ones: by /proc, signals, mounts, namespaces, descriptors, setuid programs, links, devices
+    Guard: policyfs/cli/mounts/run_user.py::User.take, policyfs/cli/mounts/run_user.py::User.show
+    Without: ::test_it_would_with_the_users_rights
+    """
+    words = ("run", *by_policy(user), "code", "--", "sh", "-c", "echo ready; cat")
+    with user.start(*words, stdin=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdin is not None
+        assert other.stdout.readline() == "ready\n"
+        user.knows_limits = True
+        script = ATTACKS
+        for word, text in (
+            ("DAEMONS", " ".join(map(str, user.left()))), ("HOME", str(user.home)),
+            ("RUNTIME", str(user.runtime)), ("CODE", str(user.home / "code")),
+        ):  # fmt: skip
+            script = script.replace(word, text)
+        assert run(user, script) == Said(0, "", "")
+        other.stdin.close()
+        assert other.wait(60) == 0, "the command beside it, and its daemon, live on"
+    assert (user.home / "code/src/honest").read_text() == "honest\n"
+    assert (user.home / "code/.env").read_text() == "SECRET\n"
+    assert (user.home / "private.txt").read_text() == "private\n"
+
+
+def test_it_would_with_the_users_rights(user: OrdinaryUser) -> None:
+    user.program = ("tests.attack.weakened", "user-kept")
+    home, top = user.home, Path("/tmp")
+    said = run(user, f"cd /; umount -l {home}/code {home} {top}; cat {home}/private.txt {home}/code/.env")
+    assert said.stdout == "private\nSECRET\n"
+
+
+def test_a_policy_of_paths_is_printed_for_reuse(user: OrdinaryUser) -> None:
+    code = user.home / "code"
+    options = ("--allow-read", str(code), "--allow-write", "src")
+    said = run(user, f"cd {code}; cat .env; echo x > src/x; echo no > no", *options)
+    assert (said.returncode, said.stdout) == (2, "SECRET\n")
+    told, _, text = said.stderr.partition("\n")
+    assert told == "policyfs: for --policy FILE --app command:"
+    policy = user.make("own.yaml", text.partition("sh: ")[0])
+    assert run(user, f"cat {code}/src/x", "--policy", str(policy), "--app", "command").stdout == "x\n"
+    assert not list((user.runtime / "policyfs/run").glob("*.yaml"))
+
+
+def test_what_forbids_it_is_named_with_its_remedy(user: OrdinaryUser, arena: Path) -> None:
+    words = ("run", *by_policy(user), "code", "--", "true")
+
+    def refusal() -> str:
+        said = user.policyfs(*words)
+        assert (said.returncode, said.stdout) == (1, "")
+        return said.stderr
+
+    user.forbidden = True
+    assert "sysctl user.max_user_namespaces=16384" in refusal()
+    user.forbidden = False
+    (arena / "subgid").write_text("other:100000:65536\n")
+    assert f"Let root add this line to /etc/subuid and /etc/subgid: {NAME}:365536:65536\n" in refusal()
+    (arena / "fuse").chmod(0o600)
+    assert "/dev/fuse is closed to this user" in refusal()
+    (arena / "fuse").chmod(0o666)
+    (user.home / "code").chmod(0o777)
+    os.chown(user.home / "code", 0, 0)
+    assert "code is not yours" in refusal()
+
+
+def test_a_killed_run_leaves_nothing(user: OrdinaryUser) -> None:
+    for number in (signal.SIGKILL, signal.SIGHUP):
+        process = user.start("run", *by_policy(user), "code", "--", "sh", "-c", "echo ready; exec sleep 1000")
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        process.communicate(timeout=60)
+        wait_for(lambda: not user.left(), "all processes have ended")
