@@ -10,13 +10,14 @@ unexport PYTHONDONTWRITEBYTECODE
 C_SOURCES := setup.py $(shell find policyfs -name '_*.[ch]')
 STAMP := .venv/.stamp-installed
 
-.PHONY: help demo demo-shell demo-picture check units test proofs lint checks style layers types newer budget budgets soak sanitize fuzz bench setup man docs lock clean test-debian13 deb wheel release try-deb try-arm64 image try-image site
+.PHONY: help demo demo-shell demo-picture check units test night proofs lint checks style layers types newer budget budgets soak sanitize fuzz bench setup man docs lock clean test-debian13 deb wheel release try-deb try-arm64 image try-image site
 
 help:
 	@echo "make demo        who sees what of a small store, in one screen"
 	@echo "make demo-shell  the same store, left mounted for you to look around"
 	@echo "make check       style, types, unit tests, one mount test of each room (two minutes): before each commit"
 	@echo "make test        set-up, lint, types, import contract, every test (some 11 minutes on two CPUs)"
+	@echo "make night       what make test leaves out: booted machines, the rest of each matrix, and make proofs"
 	@echo "make proofs      each daemon without a guard, each planted fault: that the tests find them (two minutes)"
 	@echo "make test-debian13  set-up, doctor, demo and every test in a root of Debian 13 (docs/debian13.md)"
 	@echo "make deb         dist/policyfs_*.deb for this Debian release, from the commit HEAD"
@@ -148,15 +149,15 @@ check:
 	$(call took,check)
 
 units: $(STAMP)
-	@$(SIDE_BY_SIDE) -m "not soak and not alone" $(addprefix --ignore=,$(DEAR)) \
+	@$(SIDE_BY_SIDE) --everyday -m "not soak and not alone" $(addprefix --ignore=,$(DEAR)) \
 	    tests/unit $(ROOMS)
 
 test:
 	@$(MAKE) $(call beside,packages-test) checks
 	@rm -rf $(NOTES)*; failed=; \
-	$(call pass,alone,$(PY) -m pytest -q --changed-proofs -m "alone and not soak" $(ALONE)); \
-	$(call pass,mounts,$(SIDE_BY_SIDE) --changed-proofs -m "not soak and not alone" $(FORKING)); \
-	$(call pass,others,$(SIDE_BY_SIDE) --changed-proofs -m "not soak and not alone" $(addprefix --ignore=,$(FORKING))); \
+	$(call pass,alone,$(PY) -m pytest -q --everyday -m "alone and not soak" $(ALONE)); \
+	$(call pass,mounts,$(SIDE_BY_SIDE) --everyday -m "not soak and not alone" $(FORKING)); \
+	$(call pass,others,$(SIDE_BY_SIDE) --everyday -m "not soak and not alone" $(addprefix --ignore=,$(FORKING))); \
 	$(PY) -m tests.support.machine.failures $(NOTES) $$failed; [ -z "$$failed" ]
 	$(call took,test)
 
@@ -166,6 +167,12 @@ proofs: $(STAMP)
 	@$(SIDE_BY_SIDE) -m "not soak and not alone" $(PROOFS)
 	@$(PY) -m pytest -q -m "alone and not soak" $(PROOFS)
 	@$(PY) -m tests.support.machine.proofs --write
+
+# What `make test` leaves out (tests marked night, and all proofs), without the long counts of `make soak`.
+night: packages-soak setup
+	@$(SIDE_BY_SIDE) -m "night and not soak and not alone" --timeout=600 tests
+	@$(PY) -m pytest -q -m "night and alone and not soak" --timeout=600 $(ALONE) || [ $$? -eq 5 ]
+	@$(MAKE) proofs
 
 # TESTS: some of them instead of all. ROOT: a directory to build it in and to keep. SUITE: another release.
 SUITE ?= trixie

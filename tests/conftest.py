@@ -30,6 +30,7 @@ from tests.support.machine.namespace import clear_away, enter_private_namespace,
 from tests.support.machine.proofs import settled
 from tests.support.machine.second_try import SecondTry
 from tests.support.machine.side_by_side import SideBySide
+from tests.support.machine.spent import Spent
 from tests.support.machine.watchdog import Watchdog
 from tests.support.mount.corners import Corner, Corners
 from tests.support.mount.stores import IN_MEMORY, Mounts, populate, work_directory
@@ -103,6 +104,7 @@ class Run:
 RUN = pytest.StashKey[Run]()
 PAGES = pytest.StashKey[Collapsed]()
 MOUNTING = pytest.StashKey[bool]()
+SPENT = pytest.StashKey[Spent]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -110,8 +112,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--second-try", action="store_true", help="let what failed beside others pass alone, if it may"
     )
     parser.addoption(
-        "--changed-proofs", action="store_true", help="leave out proofs about which nothing has changed"
-    )
+        "--everyday", action="store_true",
+        help="leave out tests of `make night`, and those of tests/proofs.txt about which nothing has changed",
+    )  # fmt: skip
+    parser.addoption("--spent", type=Path, metavar="FILE", help="add each test's processor time to FILE")
     parser.addoption("--jobs", type=int, default=1, metavar="N", help="run the tests in N processes")
 
 
@@ -126,24 +130,38 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(SecondTry(config))
     if config.getoption("jobs") > 1:
         config.pluginmanager.register(SideBySide(config.getoption("jobs"), lambda: _own_run(config)))
+    elif config.getoption("spent"):
+        config.stash[SPENT] = _note_spent(config)
 
 
 @contextlib.contextmanager
 def _own_run(config: pytest.Config) -> Iterator[None]:
     """Have a Run in this process, which was forked to run tests beside others."""
     run = config.stash[RUN] = Run(config.stash[RUN].common)
+    spent = _note_spent(config) if config.getoption("spent") else None
     try:
         if config.stash[MOUNTING]:
             run.may_mount()
         yield
     finally:
         run.close()
+        if spent is not None:
+            spent.close()
+
+
+def _note_spent(config: pytest.Config) -> Spent:
+    spent = Spent(config.getoption("spent"))
+    config.pluginmanager.register(spent)
+    return spent
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     run = config.stash.get(RUN, None)
     if run is not None:
         run.close()
+    spent = config.stash.get(SPENT, None)
+    if spent is not None:
+        spent.close()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -181,7 +199,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if is_below(item.path) or {"mounts", "module_mounts"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.mount)
     hold_to_the_name(items)
-    if config.getoption("changed_proofs"):
+    if config.getoption("everyday"):
         _leave_out(config, items, settled())
     mounting = config.stash[MOUNTING] = any(item.get_closest_marker("mount") for item in items)
     if mounting and os.geteuid() != 0:
@@ -191,11 +209,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: (-deadline_s(item), item.get_closest_marker("mount") is None))
 
 
-def _leave_out(config: pytest.Config, items: list[pytest.Item], tests: AbstractSet[str]) -> None:
-    """Deselect tests by their node ids without parameters."""
-    out = [item for item in items if item.nodeid.split("[")[0] in tests]
-    config.hook.pytest_deselected(items=out)
-    items[:] = [item for item in items if item.nodeid.split("[")[0] not in tests]
+def _leave_out(config: pytest.Config, items: list[pytest.Item], unchanged: AbstractSet[str]) -> None:
+    """Deselect tests marked night, and those that are, or whose file is, among these (without parameters)."""
+    out = {
+        item for item in items
+        if item.get_closest_marker("night") or {item.nodeid.split(end)[0] for end in ("[", "::")} & unchanged
+    }  # fmt: skip
+    config.hook.pytest_deselected(items=list(out))
+    items[:] = [item for item in items if item not in out]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -21,6 +21,8 @@ from tests.support.machine.booted import CHECKOUT, POLICYFS, Booted, booted
 from tests.support.machine.counts import SOAK, count
 from tests.support.machine.processes import wait_for
 
+pytestmark = pytest.mark.night
+
 FIRST_UID: Final = 10011
 STORE: Final = "/srv/media"
 SITE: Final = "/etc/policyfs/home.site.yaml"

@@ -19,6 +19,8 @@ from tests.support.machine.booted import CHECKOUT, Booted, booted
 from tests.support.machine.counts import SOAK, count
 from tests.support.machine.processes import wait_for
 
+pytestmark = pytest.mark.night
+
 UNIT: Final = "policyfs-home-shared.service"
 AT: Final = Path("/mnt/media")
 UP_S: Final = 60

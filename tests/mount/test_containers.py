@@ -22,6 +22,8 @@ from tests.support.machine.counts import SOAK, count
 from tests.support.machine.documents import blocks
 from tests.support.machine.processes import wait_for
 
+pytestmark = pytest.mark.night
+
 OWN: Final = shlex.quote(str(CHECKOUT))
 """The checkout as a word of a shell."""
 COMMAND: Final = shlex.quote(str(POLICYFS))
