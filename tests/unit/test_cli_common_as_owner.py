@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli.common.as_owner import in_directory
+from policyfs.cli.common.as_owner import in_directory, read_file
 from policyfs.errors import PolicyfsError
 
 USER, GROUP = 4711, 4712
@@ -33,3 +33,22 @@ def test_errors_are_told_with_the_directory(tmp_path: Path) -> None:
             in_directory(str(directory), work)
     with pytest.raises(FileNotFoundError):
         in_directory(str(tmp_path / "none"), os.getpid)
+
+
+def test_only_a_regular_file_of_limited_size_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user may have put anything in the place of a file: nobody waits for a pipe, or reads without end."""
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    os.mkdir("directory")
+    os.symlink("/dev/zero", "zero")
+    Path("large").write_bytes(b"")
+    os.truncate("large", 1 << 40)
+    Path("small").write_bytes(b"ten bytes.")
+    writer = os.open("pipe", os.O_RDWR)
+    try:
+        for name in ("pipe", "directory", "zero", "large"):
+            with pytest.raises(OSError, match=name):
+                read_file(name, 10)
+    finally:
+        os.close(writer)
+    assert read_file("small", 10) == b"ten bytes."

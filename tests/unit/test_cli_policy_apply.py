@@ -250,7 +250,30 @@ def test_a_file_that_cannot_be_removed_after_a_refusal_is_told(
     code, said = apply(tmp_path / "new.yaml")
     monkeypatch.undo()
     assert code == EXIT_REFUSED
-    assert f"no room; cannot remove {mount.own}: Read-only file system" in said
+    assert f"no room; cannot remove {mount.own}: in {tmp_path}: Read-only file system" in said
+
+
+def test_a_user_who_exchanges_the_directory_of_the_policy_gets_no_file_elsewhere(
+    mount: Mounted, apply, tmp_path: Path
+) -> None:
+    """While the daemon loads it, by a link to a directory in which only root may write."""
+    (mine := tmp_path / "mine").mkdir()
+    (victim := tmp_path / "victim").mkdir()
+    mount.own = mount.own.rename(mine / "own.yaml")
+    for path in (mine, mount.own, tmp_path):
+        os.chown(path, 10010, 10010)
+    mount.status["policy"]["file"] = str(mount.own)
+    (tmp_path / "new.yaml").write_text(HEAD)
+
+    def exchanged(_: object) -> dict[str, Any]:
+        mine.rename(tmp_path / "moved")
+        mine.symlink_to(victim)
+        return {"error": "no room"}
+
+    mount.socket.answers["reload"] = exchanged
+    code, said = apply(tmp_path / "new.yaml")
+    assert code == EXIT_REFUSED, said
+    assert os.listdir(victim) == []
 
 
 def test_nothing_is_written_before_everything_is_checked(mount: Mounted, apply, tmp_path: Path) -> None:
@@ -313,7 +336,7 @@ def test_a_replacement_that_fails_leaves_no_file_behind(
     code, said = apply(tmp_path / "new.yaml")
     monkeypatch.undo()
     assert (code, mount.own.read_text()) == (EXIT_REFUSED, NARROW)
-    assert f"cannot replace {mount.own}: No space left on device" in said
+    assert f"cannot replace {mount.own}: in {tmp_path}: No space left on device" in said
     assert sorted(os.listdir(tmp_path)) == before
 
 

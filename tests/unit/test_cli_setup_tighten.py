@@ -275,6 +275,31 @@ def test_a_failure_leaves_the_files_as_they_were(place: Path, monkeypatch: pytes
     assert (place / "home.yaml").read_text() == POLICY
 
 
+def test_a_user_who_exchanges_the_directory_of_the_policy_gets_no_file_elsewhere(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Between the question and the answer, by a link to a directory in which only root may write."""
+    (mine := place / "mine").mkdir()
+    (victim := place / "victim").mkdir(mode=0o755)
+    site = a_site(place, POLICY, APPS, TOPS)
+    site.write_text(site.read_text().replace(f"{place}/home.yaml", f"{mine}/home.yaml"))
+    for path in ((place / "home.yaml").rename(mine / "home.yaml"), mine, place):
+        os.chown(path, 10010, 10010)
+    record(place, [POLICY], a_week(random.Random(7), days=1))
+
+    def exchanged(question: str) -> bool:
+        if question == "put this in force":
+            mine.rename(place / "moved")
+            mine.symlink_to(victim)
+        return True
+
+    monkeypatch.setattr(command, "_yes", exchanged)
+    said = answered(site, "--yes")
+    assert said.returncode == 1, said
+    assert os.listdir(victim) == []
+    assert (place / "moved/home.yaml").read_text() == POLICY
+
+
 def test_what_init_writes(place: Path):
     """Its policy and tests: the tests stay true, lint finds nothing, and nothing that was done is refused."""
     accesses = [

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pwd
+import stat
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from policyfs.errors import PolicyfsError
@@ -49,6 +52,25 @@ def in_directory(directory: str, work: Callable[[], object]) -> Any:
     return result
 
 
+def on_file(path: str, work: Callable[[str], object]) -> Any:
+    """Do work on a file in its directory (in_directory), with its last name. Raises as in_directory does."""
+    above, name = os.path.split(path)
+    return in_directory(above, partial(work, name))
+
+
+def read_file(name: str, most: int) -> bytes:
+    """Return the bytes of a regular file in the working directory. No link is followed, and no pipe waited
+    for. Raises OSError, also if there are more than *most*."""
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", name)
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), name)
+    return data
+
+
 def _done(fd: int, work: Callable[[], object]) -> bytes:
     owner = os.fstat(fd)
     os.fchdir(fd)
@@ -64,4 +86,4 @@ def _done(fd: int, work: Callable[[], object]) -> bytes:
     except PolicyfsError as error:
         return json.dumps([str(error), None]).encode()
     except OSError as error:
-        return json.dumps([f"{error.filename or ''}: {error.strerror}", None]).encode()
+        return json.dumps([": ".join(filter(None, (error.filename, error.strerror))), None]).encode()

@@ -68,15 +68,15 @@ def replace_file(path: Path, data: bytes, *, known: bytes | None = None) -> None
                     os.fchown(file.fileno(), like.st_uid, like.st_gid)
                 os.fchmod(file.fileno(), like.st_mode & 0o777)
             os.fsync(file.fileno())
-        if known is not None and _bytes_of(path, flags) != known:
+        if known is not None and _bytes_of(path, flags, len(known) + 1) != known:
             raise PolicyfsError(
                 f"another program changed {path} meanwhile, so this command did not write the file: try again"
             )
 
 
-def _bytes_of(path: Path, flags: int) -> bytes:
+def _bytes_of(path: Path, flags: int, most: int) -> bytes:
     with open(os.open(path, flags), "rb") as file:
-        return file.read()
+        return file.read(most)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from policyfs.cli.common.as_owner import on_file
 from policyfs.cli.common.live_mounts import ask, known, part
 from policyfs.cli.common.output import replace_file
 from policyfs.cli.common.policy_files import read_sources
@@ -152,8 +153,9 @@ def _put_in_force(found: _Applied, own: str) -> None:
         text = Path(found.file).read_bytes()
         if digest_of([text]) != found.digest:
             raise PolicyfsError(f"{found.file} was changed after the check; try again")
-        before = Path(own).read_bytes() if os.path.exists(own) else None
-        _replace(own, text)
+        real = os.path.realpath(own)
+        before = Path(real).read_bytes() if os.path.exists(real) else None
+        _replace(real, text, before)
         try:
             _load(found)
         except (UnmountedKeepsError, control.LateError):
@@ -161,9 +163,9 @@ def _put_in_force(found: _Applied, own: str) -> None:
             raise
         except PolicyfsError as error:
             if before is None:
-                _remove(own, error)
+                _remove(real, error)
             else:
-                _replace(own, before)
+                _replace(real, before, text)
             raise
         found.lines.append(f"{own} has the text of {found.file} now")
     else:
@@ -198,22 +200,20 @@ def _others(found: _Applied, own: str) -> list[str]:
     return behind
 
 
-def _replace(path: str, text: bytes) -> None:
-    """Replace the text of a file in one step. If the file is a symlink, replace its target."""
-    real = Path(os.path.realpath(path))
+def _replace(real: str, text: bytes, known: bytes | None) -> None:
+    """Replace the text of a file in one step, with the rights of the owner of its directory."""
     try:
-        replace_file(real, text)
-    except OSError as error:
-        raise PolicyfsError(f"cannot replace {real}: {error.strerror}") from error
+        on_file(real, lambda name: replace_file(Path(name), text, known=known))
+    except (OSError, PolicyfsError) as error:
+        raise PolicyfsError(f"cannot replace {real}: {error}") from error
 
 
-def _remove(path: str, refusal: PolicyfsError) -> None:
-    """Remove a file after a refusal. If the file is a symlink, remove its target. Raises PolicyfsError."""
-    real = os.path.realpath(path)
+def _remove(real: str, refusal: PolicyfsError) -> None:
+    """Remove a file after a refusal. Raises PolicyfsError."""
     try:
-        os.unlink(real)
-    except OSError as error:
-        raise PolicyfsError(f"{refusal}; cannot remove {real}: {error.strerror}") from error
+        on_file(real, os.unlink)
+    except (OSError, PolicyfsError) as error:
+        raise PolicyfsError(f"{refusal}; cannot remove {real}: {error}") from error
 
 
 def _show(found: _Applied, args: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from policyfs.cli.common.as_owner import read_file
 from policyfs.cli.common.output import replace_file
 from policyfs.cli.site.compose_project import NAMES, OVERRIDES
 from policyfs.errors import PolicyfsError
@@ -162,16 +163,11 @@ def _text(path: str) -> str:
     """Return the text of a file `.env`; empty if there is none. Raises PolicyfsError, also for a symlink: it
     is to be changed, and may lead anywhere."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return read_file(path, _MAX_BYTES).decode("utf-8", "surrogateescape")
     except FileNotFoundError:
         return ""
     except OSError as error:
         raise PolicyfsError(f"cannot read {path}: {error.strerror}; it must be a file, no symlink") from error
-    with open(fd, "rb") as file:
-        data = file.read(_MAX_BYTES + 1)
-    if len(data) > _MAX_BYTES:
-        raise PolicyfsError(f"cannot read {path}: it is larger than {_MAX_BYTES:,} bytes")
-    return data.decode("utf-8", "surrogateescape")
 
 
 def _write(edit: Edit, old: str, new: str) -> None:

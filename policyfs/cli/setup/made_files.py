@@ -16,7 +16,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from policyfs.cli.common.as_owner import in_directory
+from policyfs.cli.common.as_owner import on_file, read_file
 from policyfs.cli.common.output import new_file, replace_file, write_new
 from policyfs.cli.common.target_places import private_places
 from policyfs.cli.owners.owner import set_owner
@@ -43,6 +43,8 @@ class Override(NamedTuple):
     place: Place
 
 
+_MAX_BYTES: Final = 16 << 20
+"""More than a file of this command has. A user may have put anything in its place."""
 LIST: Final = ".init"
 """The suffix of the list: JSON of a _Made."""
 _ENTRY: Final = re.compile(
@@ -83,7 +85,7 @@ def write_all(files: Mapping[str, str], listed: str, override: Override | None =
     own = override.place.path if override else ""
     write_new({**{path: text for path, text in files.items() if path != own}, listed: made.text()})
     if override:
-        _in(own, lambda name: _write_for_user(name, files[own]))
+        on_file(own, lambda name: _write_for_user(name, files[own]))
         _put_in_use(override)
 
 
@@ -93,7 +95,7 @@ def rewrite(files: Mapping[str, str], listed: str, override: Override | None = N
     made = _read(listed) if os.path.exists(listed) else _Made({})
     try:
         for path, text in files.items():
-            if _in(path, partial(_rewrite, text, made.files.get(path, ""))):
+            if on_file(path, partial(_rewrite, text, made.files.get(path, ""))):
                 made.files[path] = _digest(text)
         made = made._replace(edited=[*made.edited, *_edited(override)])
         replace_file(Path(listed), made.text().encode())
@@ -101,12 +103,6 @@ def rewrite(files: Mapping[str, str], listed: str, override: Override | None = N
         raise PolicyfsError(f"cannot write {error.filename}: {error.strerror}") from error
     if override:
         _put_in_use(override)
-
-
-def _in(path: str, work: Callable[[str], object]) -> Any:
-    """Do work in the directory of a file, with the name of the file, as the directory's owner."""
-    above, name = os.path.split(path)
-    return in_directory(above, partial(work, name))
 
 
 def _write_for_user(name: str, text: str) -> None:
@@ -117,7 +113,7 @@ def _write_for_user(name: str, text: str) -> None:
 def _rewrite(text: str, digest: str, name: str) -> bool:
     """Replace the text of a file, or write a new one. Return True if it was as its digest says."""
     try:
-        before = Path(name).read_bytes()
+        before = read_file(name, _MAX_BYTES)
     except FileNotFoundError:
         _write_for_user(name, text)
         return True
@@ -133,7 +129,7 @@ def _edited(override: Override | None) -> list[list[str]]:
 def _put_in_use(override: Override) -> None:
     """Let Compose find the second compose file. Raises PolicyfsError."""
     if edit := override.place.edit:
-        _in(edit.path, lambda name: apply(edit._replace(path=name)))
+        on_file(edit.path, lambda name: apply(edit._replace(path=name)))
 
 
 def files_in(listed: str) -> list[str]:
@@ -256,7 +252,7 @@ def undo(listed: str) -> int:
 def _there(path: str, work: Callable[..., object]) -> Any:
     """Do work in the directory of a file. Return None if there is no directory any more."""
     try:
-        return _in(path, work)
+        return on_file(path, work)
     except FileNotFoundError:
         return None
 
@@ -268,7 +264,7 @@ def _taken_back(edit: Edit, own: str, name: str) -> bool:
 def _remove(digest: str, name: str) -> bool | None:
     """Remove a file, and its name from COMPOSE_FILE. Return False if it was changed, None if it is gone."""
     try:
-        data = Path(name).read_bytes()
+        data = read_file(name, _MAX_BYTES)
     except FileNotFoundError:
         return None
     if hashlib.sha256(data).hexdigest() != digest:

@@ -9,12 +9,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from policyfs.cli.audit.policies import KeptPolicies
 from policyfs.cli.audit.query import finish, holes_of, open_trail
+from policyfs.cli.common.as_owner import on_file
 from policyfs.cli.common.live_mounts import part
 from policyfs.cli.common.output import new_file, replace_file
 from policyfs.cli.common.policy_files import read_sources, read_tests
@@ -80,7 +82,8 @@ def run_tighten(args: argparse.Namespace) -> int:
     """Ask what to take away, and put the narrower policy in force. Return 5 if the trail is not
     whole, 1 if it does not show all moves."""
     site = read_site(args.site)
-    policy = Narrower(site.policy, read_sources(site.policy))
+    own = os.path.realpath(site.policy)  # now: its directory may be a user's, who can exchange it later
+    policy = Narrower(own, read_sources(own))
     live = dict(_live(site, policy.engine.digest))
     seen = _seen(site, policy, args)
     if seen.period.lost or holes_of(seen.trail, seen.wanted):
@@ -291,27 +294,47 @@ def _put_in_force(policy: Narrower, digest: str, new: Sequence[SourceText], live
     old = {one.name: one.text for one in (*policy.sources, *read_tests(beside(Path(policy.path))))}
     stamp = datetime.now().astimezone().strftime("%Y%m%dT%H%M%S")
     kept = {one.name: f"{one.name}.{stamp}" for one in new if one.name in old}
+    done: list[SourceText] = []
     try:
         for name, copy in kept.items():
-            mode = stat.S_IMODE(os.stat(name).st_mode)
-            with new_file(copy, mode) as fd, open(fd, "wb", closefd=False) as file:
-                file.write(old[name])
+            on_file(name, partial(_copied, os.path.basename(copy), old[name]))
         for one in new:
-            replace_file(Path(os.path.realpath(one.name)), one.text, known=old.get(one.name))
+            on_file(one.name, partial(_written, one.text, old.get(one.name)))
+            done.append(one)
         for at, name in live.items():
             for line in reload_lines(at, "reload", live=policy.engine.digest, expected=digest):
                 print(f"{shown(name)}: {line}")
     except (UnmountedKeepsError, control.LateError):  # it is in force, or may be later
         raise
     except (OSError, PolicyfsError) as error:
-        for one in new:
-            if one.name in old:
-                replace_file(Path(os.path.realpath(one.name)), old[one.name])
-            else:
-                Path(one.name).unlink(missing_ok=True)
+        for one in done:
+            on_file(one.name, partial(_restored, one.text, old.get(one.name)))
         told = f"the files are as before; {words('policyfs', 'reload', *live)} loads them" if live else ""
         raise PolicyfsError(f"{error}; {told or 'the files are as before'}") from error
     undo = [words("cp", copy, name) for name, copy in kept.items()]
     undo += [words("rm", one.name) for one in new if one.name not in kept]
     undo += [words("policyfs", "reload", *live)] if live else []
     print(f"undo: {' && '.join(undo)}")
+
+
+def _copied(copy: str, text: bytes, name: str) -> None:
+    _new(copy, text, stat.S_IMODE(os.stat(name, follow_symlinks=False).st_mode))
+
+
+def _written(text: bytes, known: bytes | None, name: str) -> None:
+    if known is None:
+        _new(name, text, 0o600)
+    else:
+        replace_file(Path(name), text, known=known)
+
+
+def _new(name: str, text: bytes, mode: int) -> None:
+    with new_file(name, mode) as fd, open(fd, "wb", closefd=False) as file:
+        file.write(text)
+
+
+def _restored(text: bytes, old: bytes | None, name: str) -> None:
+    if old is None:
+        Path(name).unlink(missing_ok=True)
+    else:
+        replace_file(Path(name), old, known=text)
