@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,19 @@ def _read(tmp_path: Path, text: str):
     path = tmp_path / "home.site.yaml"
     path.write_text(text, encoding="utf-8")
     return read_site(str(path))
+
+
+def test_another_machine_than_the_writer_only_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = GOOD.replace("mounts:", "writer: ada\nmounts:").replace(
+        "at: /mnt/media", "at: /m, options: {inotify: true}"
+    )
+    for host, only_reads in (("ada", False), ("bob", True), ("ada.example.org", True)):
+        names = type(os.uname())(("Linux", host, "6.18", "1", "x86_64"))
+        monkeypatch.setattr(os, "uname", lambda names=names: names)
+        site = _read(tmp_path, text)
+        commands = [site.command(mount) for mount in site.mounts]
+        assert ["--read-only" in words for words in commands] == [only_reads, True, only_reads]
+        assert ("--inotify" in commands[2]) is not only_reads, "it needs changes by the mount"
 
 
 def test_a_good_site_means_these_commands(tmp_path: Path) -> None:

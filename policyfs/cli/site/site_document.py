@@ -175,7 +175,16 @@ class _Top(Head):
     policy: AbsolutePath
     trail: AbsolutePath | None = None
     past: Texts = ()
+    writer: Text | None = None
     mounts: list[object]
+
+    def placed(self, mount: MountDoc) -> MountDoc:
+        """Return a mount with its mountpoint, and read-only if another machine alone writes in the store."""
+        mount = _placed(self.name, mount)
+        if self.writer in {None, os.uname().nodename}:
+            return mount
+        only_read = mount.options.model_copy(update={"read_only": True, "inotify": False})
+        return mount.model_copy(update={"options": only_read})
 
 
 class Site(NamedTuple):
@@ -250,7 +259,7 @@ def site_of(path: str, data: bytes) -> Site:
     if file is None or file.top.doc is None:
         raise PolicyfsError(f"cannot read the site file {path}")
     top = file.top.doc
-    mounts = tuple(_placed(top.name, part.doc) for part in file.items if part.doc is not None)
+    mounts = tuple(top.placed(part.doc) for part in file.items if part.doc is not None)
     return Site(absolute, top.name, top.store, top.policy, top.trail, mounts, top.past)
 
 

@@ -14,7 +14,10 @@ import pytest
 from tests.support.machine.namespace import detach
 from tests.support.machine.processes import wait_for
 
-JUICEFS = pytest.mark.soak, pytest.mark.skipif(shutil.which("juicefs") is None, reason="no juicefs")
+JUICEFS = (
+    pytest.mark.soak,
+    pytest.mark.skipif(not (shutil.which("juicefs") and shutil.which("redis-server")), reason="no juicefs"),
+)
 _SERVER_S = 60
 
 
