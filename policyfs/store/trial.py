@@ -37,7 +37,8 @@ _LEFT_NS: Final = 60 * 10**9
 """The age from which on a trial's directory is what a killed one left, by the store's own clock. (Another
 machine may be in the middle of its trial: then the lock of a file would say nothing on many stores.)"""
 _AGAIN_S: Final = 1.1
-"""The time after which a store that seems to have lost a file is looked at again before it is refused."""
+"""The time after which a store that seems to have lost a file, or to keep a lock, is not looked at again."""
+_PAUSE_S: Final = 0.002
 _OF_THE_KERNEL: Final = frozenset({"ext4", "xfs", "btrfs", "tmpfs", "f2fs"})
 """File systems that keep all of _PROMISED by themselves, since no other program serves them. So a mount
 makes no name in them: their root stays as it is, and a full one has all features."""
@@ -299,19 +300,25 @@ def _birth_times(at: int) -> bool:
 
 
 def _locks(at: int, *, flock: bool) -> bool:
-    """Return True if a lock of one open file excludes another's until it is released."""
+    """Return True if a lock of one open file excludes another's until it is released, or the file closed."""
     name, owner = _file(at), Owner(0, flock=flock)
-    with contextlib.ExitStack() as stack:
-        fds = [_open(at, name, os.O_RDWR) for _ in range(2)]
-        for fd in fds:
-            stack.callback(os.close, fd)
 
-        def lock(fd: int, kind: int) -> bool:
-            return set_lock(fd, owner, Asked(0, 0, kind, 0))
+    def lock(fd: int, kind: int) -> bool:
+        return set_lock(fd, owner, Asked(0, 0, kind, 0))
 
-        if not lock(fds[0], WRLCK) or lock(fds[1], WRLCK):
+    one, other = (_open(at, name, os.O_RDWR) for _ in range(2))
+    try:
+        if not lock(one, WRLCK) or lock(other, WRLCK) or not lock(one, UNLCK) or not lock(other, WRLCK):
             return False
-        return lock(fds[0], UNLCK) and lock(fds[1], WRLCK)
+        os.close(other)  # as a killed daemon's. The kernel tells the store later
+        other, until = -1, time.monotonic() + _AGAIN_S
+        while not (is_free := lock(one, WRLCK)) and time.monotonic() < until:
+            time.sleep(_PAUSE_S)
+        return is_free
+    finally:
+        os.close(one)
+        if other >= 0:
+            os.close(other)
 
 
 def _folds(at: int) -> bool:
@@ -460,7 +467,7 @@ ROWS: Final = (
     ),
     Row(
         "range_locks", "OFD locks", "locks of apps, and between daemons on the store",
-        "two opens of a file: one excludes the other until it unlocks",
+        "two opens of a file: one excludes the other until it unlocks or closes",
         "apps get what the store answers", lambda at: _locks(at, flock=False),
     ),
     Row(

@@ -32,6 +32,7 @@ BROKEN = {
     "birth": {"birth_times"},
     "range-locks": {"range_locks"},
     "flock": {"file_locks"},
+    "unlocks": {"range_locks"},
     "bytes": {"keeps", "unnamed", "noreplace", "exchange", "hard_links"},
     "size": {"keeps", "unnamed", "noreplace", "exchange", "hard_links"},
     "folds": set(),

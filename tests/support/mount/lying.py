@@ -23,10 +23,11 @@ from typing import Final
 
 PROMISES: Final = (
     "bytes", "size", "folds", "unnamed", "noreplace", "exchange", "links", "trusted", "user", "birth",
-    "range-locks", "flock",
+    "range-locks", "flock", "unlocks",
 )  # fmt: skip
 """What it can break. bytes: they are lost at the close. size: the size stays that of a new file. links: they
-are copies. birth: an inode's birth time is its mtime. The locks: granted to all."""
+are copies. birth: an inode's birth time is its mtime. The locks: granted to all. unlocks: a lock
+of a byte outlives its open file."""
 
 _HEADER: Final = struct.Struct("=IIQQIIIHH")
 _OUT: Final = struct.Struct("=IiQ")
@@ -63,7 +64,7 @@ class Lying:
         self.broken = broken
         self.inodes = {_ROOT: Inode(_ROOT, 0o40700, 0, 0, nlink=2)}
         self.handles: dict[int, int] = {}
-        self.locks: list[tuple[bool, int, int, int, int, int]] = []
+        self.locks: list[tuple[bool, int, int, int, int, int, int]] = []
         self.last = _ROOT
         self.uid = self.gid = 0
 
@@ -252,6 +253,8 @@ class Lying:
         self.handles.pop(handle, None)
         ends = (True, node, owner) if flags & 2 else None
         self.locks = [lock for lock in self.locks if lock[:3] != ends]
+        if "unlocks" not in self.broken:  # the kernel tells no unlock of an OFD lock, but its handle's end
+            self.locks = [lock for lock in self.locks if lock[0] or lock[6] != handle]
         one = self.inodes.get(node)
         if one is None:
             return b""
@@ -348,7 +351,7 @@ class Lying:
 
     # -- locks ------------------------------------------------------------------------------------------
 
-    def _blocking(self, node: int, body: bytes) -> Iterator[tuple[bool, int, int, int, int, int]]:
+    def _blocking(self, node: int, body: bytes) -> Iterator[tuple[bool, int, int, int, int, int, int]]:
         _, owner, start, end, kind, _, flags = struct.unpack_from("=QQQQIII", body)
         if ("flock" if flags & 1 else "range-locks") in self.broken or kind == 2:
             return
@@ -358,13 +361,13 @@ class Lying:
                 yield lock
 
     def setlk(self, node: int, body: bytes) -> bytes:
-        _, owner, start, end, kind, _, flags = struct.unpack_from("=QQQQIII", body)
+        handle, owner, start, end, kind, _, flags = struct.unpack_from("=QQQQIII", body)
         if next(self._blocking(node, body), None) is not None:
             raise OSError(errno.EAGAIN, "")
         mine = bool(flags & 1), node, owner
         self.locks = [one for one in self.locks if one[:3] != mine or one[4] < start or end < one[3]]
         if kind != 2:
-            self.locks.append((*mine, start, end, kind))
+            self.locks.append((*mine, start, end, kind, handle))
         return b""
 
     setlkw = setlk
