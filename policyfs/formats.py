@@ -179,17 +179,6 @@ FORMATS: Final = (
         starts=(Start(("image/gif",), b"GIF8", only="image/gif"),),
     ),
     Format(
-        "images.psd:locate_psd",
-        kinds={"image/vnd.adobe.photoshop": "resources, and all blocks of layers, are examined (PSD, PSB)"},
-        starts=(
-            Start(("image/vnd.adobe.photoshop",), b"8BPS\0\1", only="image/.*"),
-            Start(("image/vnd.adobe.photoshop",), b"8BPS\0\2", only="image/.*"),
-        ),
-        other_names=dict.fromkeys(
-            ("application/vnd.adobe.photoshop", "image/x-photoshop", "image/psd"), "image/vnd.adobe.photoshop"
-        ),
-    ),
-    Format(
         "images.bmp:locate_bmp",
         kinds={"image/bmp": "bytes outside the picture become zeros"},
         starts=(Start(("image/bmp", "image/x-ms-bmp"), b"BM", uses=Use.HEAD),),
@@ -330,6 +319,7 @@ FORMATS: Final = (
 """All formats that policyfs can redact, photos first."""
 
 WITHOUT_LOCATOR: Final[Mapping[str, str]] = {
+    "image/vnd.adobe.photoshop": "layers may contain any text and any file (PSD, PSB)",
     "image/svg+xml": "a drawing: its elements may contain any text and any file",
     "video/x-ms-asf": "WMV and WMA: few programs still write them",
     "video/x-flv": "script tags may contain any data, which policyfs cannot find",
@@ -346,6 +336,9 @@ WITHOUT_LOCATOR: Final[Mapping[str, str]] = {
 cannot open files of these kinds, nor files of unknown kinds."""
 
 _OTHER_NAMES_WITHOUT_LOCATOR: Final = {
+    **dict.fromkeys(
+        ("application/vnd.adobe.photoshop", "image/x-photoshop", "image/psd"), "image/vnd.adobe.photoshop"
+    ),
     **dict.fromkeys(("audio/x-ms-wma", "video/x-ms-wmv", "application/vnd.ms-asf"), "video/x-ms-asf"),
     "application/x-empty": KIND_EMPTY,
     "application/x-gzip": "application/gzip",

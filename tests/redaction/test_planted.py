@@ -22,10 +22,10 @@ from tests.redaction import (
     planted_boxes,
     planted_films,
     planted_frames,
-    planted_layers,
     planted_photos,
     planted_sound,
     planted_streams,
+    planted_subtitles,
 )
 from tests.redaction.planted import Plant, Plants, places_in
 from tests.support.machine.bounds import bounds
@@ -37,7 +37,7 @@ MODULES: Final = (
     planted_sound,
     planted_films,
     planted_frames,
-    planted_layers,
+    planted_subtitles,
     planted_streams,
 )
 LOCATION: Final = frozenset({"location"})
