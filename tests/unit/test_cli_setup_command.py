@@ -94,13 +94,13 @@ def test_from_a_compose_file_to_a_policy_without_findings(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each service gets what it had: nothing is mounted, but the next `docker compose up` has the volumes."""
-    said = init(place, monkeypatch, "", "", "no")
+    said = init(place, monkeypatch, "", "", "", "no")
     assert (said.returncode, "nothing was written" in said.stdout) == (0, True), said
     assert not (place / "etc").exists()
-    said = init(place, monkeypatch, "", "", "files")
+    said = init(place, monkeypatch, "", "", "", "files")
     assert said.returncode == 0, said
     assert f"Which directory is the library ({place}/srv/media): jellyfin shows" in said.stderr
-    assert "Hide from it where photos and films of others were taken (no): Write" in said.stderr
+    assert "Hide from it where photos and films of others were taken (no): syncthing changes" in said.stderr
     assert "jellyfin: as before, at /media/films (read only), /media/music (read only)\n" in said.stdout
     etc, own = place / "etc", place / "app/docker-compose.override.yml"
     assert f"next: policyfs up {etc}/media.site.yaml" in said.stdout
@@ -143,7 +143,7 @@ def test_what_comes_later_joins_and_what_was_written_stays(
     compose, etc, library = place / "app/compose.yaml", place / "etc", place / "srv/media"
     before = (place / "app/.env").read_text()
     (place / "app/compose.override.yml").write_text("services: {jellyfin: {restart: always}}")
-    assert init(place, monkeypatch, "", "", "files").returncode == 0
+    assert init(place, monkeypatch, "", "", "", "files").returncode == 0
     line = "COMPOSE_FILE=compose.yaml:compose.override.yml:policyfs-media.yml\n"
     assert (place / "app/.env").read_text() == before + line
     rule = '  - {id: mine, deny: [read], who: {app: jellyfin}, paths: ["/Films/old/**"]}  # mine'
@@ -189,7 +189,7 @@ def test_libraries_with_one_name_get_sites_of_their_own(place: Path, monkeypatch
     compose.write_text(compose.read_text().replace("services:\n", f"""services:
   emby: {{volumes: ['{other}:/films']}}
 """))
-    assert init(place, monkeypatch, "", "files", words=[str(place / "srv/media")]).returncode == 0
+    assert init(place, monkeypatch, "", "", "files", words=[str(place / "srv/media")]).returncode == 0
     said = init(place, monkeypatch, "files", words=[str(other)])
     assert said.returncode == 0, said
     sites = [read_site(str(path)) for path in sorted((place / "etc").glob("*.site.yaml"))]
@@ -212,14 +212,16 @@ def test_libraries_with_one_name_get_sites_of_their_own(place: Path, monkeypatch
 
 def test_answers_narrow_what_known_programs_may_do(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compose, policy = place / "app/compose.yaml", place / "etc/media.yaml"
-    said = init(place, monkeypatch, "", "yes", "", "files")  # Jellyfin: no places; texts as they are
+    said = init(place, monkeypatch, "", "yes", "", "yes", "files")  # no places for Jellyfin; a brake
     assert said.returncode == 0, said
     assert "jellyfin: reads /Films, /Müsik, alt, without places, at /media/films" in said.stdout
     assert "own: files that the app owns" not in said.stdout, "a matrix with a condition in each cell"
-    assert said.stdout.splitlines()[-1].startswith("as before: 2 services, 1 restricted")
+    assert said.stdout.splitlines()[-1].startswith("as before: 1 service, 2 restricted")
     text = policy.read_text()
     assert "require: {redact: [location]}\n    who: {app: jellyfin}\n" in text
     assert 'path: "/**/*.{nfo,' in text
+    assert "limit: {changes: 200, within: 10m}\n    who: {app: syncthing}\n" in text
+    assert "syncthing: as before; stopped after 200 changes in 10m, at /data1\n" in said.stdout
     sonarr = (
         f"  sonarr:\n    image: lscr.io/linuxserver/sonarr\n    volumes: ['{place}/srv/media/Films:/tv']\n"
     )
@@ -242,7 +244,7 @@ def test_answers_narrow_what_known_programs_may_do(place: Path, monkeypatch: pyt
 def test_a_site_of_an_older_version_goes_by_a_word(
     place: Path, monkeypatch: pytest.MonkeyPatch, is_changed: bool
 ) -> None:
-    assert init(place, monkeypatch, "", "", "files").returncode == 0
+    assert init(place, monkeypatch, "", "", "", "files").returncode == 0
     etc = place / "etc"
     site, listed = etc / "media.site.yaml", etc / "media.init"
     head, _, tail = site.read_text().partition("    targets:\n")
@@ -254,7 +256,7 @@ def test_a_site_of_an_older_version_goes_by_a_word(
     said = init(place, monkeypatch, "", "no")
     told = "An older version has given immich-server other paths and rights than before. Undo that (as b"
     assert (said.returncode, told in said.stderr, "nothing is new" in said.stdout) == (0, True, True), said
-    said = init(place, monkeypatch, "", "as before", "", "files")
+    said = init(place, monkeypatch, "", "as before", "", "", "files")
     if is_changed:
         assert (said.returncode, "move the files that were kept" in said.stderr) == (1, True), said
         assert os.listdir(etc) == ["media.site.yaml"]
@@ -327,7 +329,7 @@ def test_running_containers_give_the_compose_file(place: Path, monkeypatch: pyte
 
     stray = f"note: the container stray\\x1b of docker has {place}/srv: it still reaches the library directly"
     for words in (["--compose", str(compose), library], [library]):
-        said = init(place, monkeypatch, "", "files", words=words)
+        said = init(place, monkeypatch, "", "", "files", words=words)
         assert said.returncode == 0, said
         reading = f"reading {compose}, from which containers run: immich-server, jellyfin\n"
         assert (reading in said.stderr) == (words == [library]), said

@@ -11,7 +11,7 @@ import pytest
 
 from policyfs.cli.policy.init.questions import Questions
 from policyfs.cli.policy.init.survey import _kinds
-from policyfs.cli.setup.access import Access
+from policyfs.cli.setup.access import Access, rules_of
 from policyfs.cli.setup.programs import (
     CLEANED,
     Asked,
@@ -184,6 +184,17 @@ def test_hidden_places_keep_what_others_made_and_say_so() -> None:
     assert "keeps what others made" not in texts[1]  # it was said already
 
 
+def test_a_program_that_syncs_may_get_a_brake() -> None:
+    for image in ("syncthing/syncthing", "rclone/rclone", "crazymax/samba"):
+        access, texts = _after(image, Access("sync", {"/": True}), True)
+        assert (access.brake, len(texts)) == (True, 1), image
+        assert access.told == "as before; stopped after 200 changes in 10m"
+        assert "limit: {changes: 200, within: 10m}" in "\n".join(rules_of(access))
+        assert _after(image, Access("sync", {"/": False})) == (Access("sync", {"/": False}), [])
+    kept, texts = _after("nextcloud", Access("cloud", {"/": True}), True)
+    assert (kept.brake, len(texts)) == (False, 1)  # it deletes nothing of others any more
+
+
 def test_nothing_is_asked_about_files_of_the_program_itself() -> None:
     immich = _profile("immich-app/immich-server")
     targets = {"/data": "/immich", "/external": "/Photos"}
@@ -230,6 +241,7 @@ def test_the_page_has_the_table_of_programs() -> None:
 
 def _row(one: Profile) -> str:
     questions = {"places": one.places, "what others made": one.others}
-    about = ", ".join(name for name, found in questions.items() if not found.not_asked)
+    asked_about = [name for name, found in questions.items() if not found.not_asked]
+    about = ", ".join(asked_about + ["brake"] * bool(one.brake))
     why = "; ".join(f"{name}: {found.not_asked}" for name, found in questions.items() if found.not_asked)
     return f"| {one.program} | {one.writes} | {about} | {why} |".replace("  ", " ")

@@ -15,6 +15,7 @@ from policyfs.trail.lines.table import shown
 _READ: Final = "[see, read]"
 _CHANGE: Final = "[see, read, write, create, delete, attr]"
 _OWN: Final = "[create, write, delete, attr]"
+_CHANGES, _WITHIN = 200, "10m"
 _TEXTS: Final = '["text/*", application/json]'
 """Kinds of texts that policyfs cannot clean, and in which it found no coordinates."""
 
@@ -27,6 +28,7 @@ class Access:
     files of others without the places where they were taken; then it may not change them either, since it
     would write them back without. raw_texts: endings of names, such as ``nfo``: the app reads such texts as
     they are, although places are hidden from it. own: paths with files of the app only: it may do all there.
+    brake: True if its brake goes on after many changes of files.
     """
 
     app: str
@@ -35,6 +37,7 @@ class Access:
     keep_others: bool = False
     raw_texts: tuple[str, ...] = ()
     own: tuple[str, ...] = ()
+    brake: bool = False
 
     @property
     def changes(self) -> list[str]:
@@ -62,14 +65,16 @@ class Access:
     @property
     def told(self) -> str:
         """A few words for the list of services."""
+        stops = f"; stopped after {_CHANGES} changes in {_WITHIN}" if self.brake else ""
         if not (self.adds or self.hide_places):
-            return "as before"
+            return f"as before{stops}"
         hidden = ", without places" if self.hide_places else ""
         parts = (
             ("may do all in", self.changes, ""), ("reads", self.reads, hidden),
             ("keeps what others make, and adds files, in", self.adds, ""),
         )  # fmt: skip
-        return "; ".join(f"{what} {', '.join(map(shown, paths))}{how}" for what, paths, how in parts if paths)
+        told = (f"{what} {', '.join(map(shown, paths))}{how}" for what, paths, how in parts if paths)
+        return "; ".join(told) + stops
 
     def _free(self, path: str) -> bool:
         kept = self.keep_others or self.hide_places
@@ -126,6 +131,10 @@ def rules_of(access: Access) -> Iterator[str]:
         if access.hide_places:
             yield "  # lint: ignore raw-sensitive because the files here are its own"
         yield from _rule(f"{app}.changes", f"allow: {_CHANGE}", app, map(_tree, access.changes))
+    if access.brake:
+        yield f"  # If {app} changes or deletes more files than that, it may change no more, until"
+        yield f"  # `policyfs brake MOUNTPOINT --release {app}`."
+        yield from _rule(f"{app}.brake", f"limit: {{changes: {_CHANGES}, within: {_WITHIN}}}", app, ())
     if access.reads:
         yield f"  # {app} sees and reads all files here."
         if access.hide_places and any(of_copies(_tree(path)) for path in access.reads):

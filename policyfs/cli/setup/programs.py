@@ -42,6 +42,7 @@ class Profile(BaseModel, frozen=True, extra="forbid"):
     sidecars: tuple[str, ...] = ()
     places: Asked
     others: Asked
+    brake: str = ""
     source: tuple[str, ...]
     version: str
     unverified: str = ""
@@ -125,7 +126,7 @@ def _is_yes(questions: Questions, question: Question) -> bool:
 
 def narrowed(profile: Profile, access: Access, ask: Callable[[Question], bool]) -> Access:
     """Return the access of a known program after the user's answers. ask: returns True for a yes."""
-    for make in (_others, _places, _texts):
+    for make in (_others, _places, _texts, _brake):
         question = make(profile, access)
         if question is not None and ask(question):
             access = question.apply(access)
@@ -158,6 +159,19 @@ def _places(profile: Profile, access: Access) -> Question | None:
         "Hide from it where photos and films of others were taken",
         "no",
         lambda before: replace(before, hide_places=True),
+    )
+
+
+def _brake(profile: Profile, access: Access) -> Question | None:
+    """Ask if the program is stopped once it has changed many files."""
+    if not profile.brake or set(access.changes) <= set(access.own):
+        return None
+    return Question(
+        f"{access.app} {profile.brake}. After a yes it can change no more files then, until you let it go on"
+        " (policyfs brake).",
+        "Stop it if it changes or deletes more than 200 files within 10 minutes",
+        "no",
+        lambda before: replace(before, brake=True),
     )
 
 
