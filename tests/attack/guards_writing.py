@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import trio
 
@@ -16,6 +16,8 @@ import policyfs.fs.checked.head_writes as checked_module
 import policyfs.fs.data.write_paths as paths_module
 import policyfs.fs.inodes.replaced_files as orphans_module
 import policyfs.fs.opening.lifecycle as lifetimes_module
+import policyfs.policy.raw_names as raw_names_module
+from policyfs.fs.access.brakes import Brakes
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.checked.head_writes import Checker
 from policyfs.fs.data.write_paths import DirectWrites
@@ -27,6 +29,8 @@ from policyfs.fs.opening.opener import Opener
 from policyfs.fs.opening.request import OpenContext
 from policyfs.fs.sharing import kernel_locks
 from policyfs.fs.sharing.name_lock import NameLock
+from policyfs.policy.moves.moves import Mover
+from policyfs.policy.raw_names import Changes
 from policyfs.store.locking.latches import HeldFiles, Latches
 from policyfs.store.owner import Owners
 from policyfs.store.tree import Tree
@@ -312,7 +316,32 @@ def name_before_owner() -> None:
     put(Creator, "_made_aside", lambda self, *request, **options: None)
 
 
+def limited_in_the_bridge() -> None:
+    """The bridge removes and renames files, and opens them for writing, where a limit counts."""
+    put(raw_names_module, "Changes", _Changing)
+
+
+class _Changing(Changes):
+    """Decisions that allow every change if they allow to make files."""
+
+    def __new__(cls, made: Any, dated: Any, removed: Any, **others: Any) -> Self:
+        if removed is None:
+            removed, others = made, {"moved": made, "written": made}
+        return super().__new__(cls, made, dated, removed, **others)
+
+
+def directories_leave_limits() -> None:
+    """A directory may be renamed to where a limit does not count its files, and a file linked there."""
+    put(Mover, "_limits", lambda self, state: [])
+
+
+def brakes_unsaved() -> None:
+    """A brake is only in the daemon's memory."""
+    put(Brakes, "_write", lambda self, path: None)
+
+
 WRITING: Final = named(
+    limited_in_the_bridge, directories_leave_limits, brakes_unsaved,
     owner_takes_long, name_before_owner, stops_when_judged, stops_when_looked, stops_before_removal,
     stops_when_decided, says_that_it_waits, not_looked_again, latches_open, names_unlocked, marks_unseen,
     stops_while_judging, stops_before_open, says_before_emptying, lock_of_its_own, content_unjudged,

@@ -16,7 +16,7 @@ from tests.support.machine.documents import CHECKOUT
 EVIDENCE: Final = runpy.run_path(str(CHECKOUT / "packaging/docs/evidence.py"))
 ROWS: Final = EVIDENCE["rows"]()
 LINES: Final = {
-    "A": range(1, 7), "B": range(1, 12), "C": range(1, 4), "D": range(1, 3), "E": range(1, 6),
+    "A": range(1, 7), "B": range(1, 12), "C": range(1, 5), "D": range(1, 3), "E": range(1, 6),
     "F": (0, 1, 2, 3, 5),
 }  # fmt: skip
 """The lines of attack of each part: A1 to A6 and so on."""
