@@ -157,6 +157,7 @@ def _taken_by_patches(mount: Mount, store: Path) -> int:
     return _memory_mb(mount) - before
 
 
+@pytest.mark.night
 def test_files_with_very_many_hidden_parts_take_little_memory(mounts: Mounts, empty_store: Path) -> None:
     """Attack E4.2: Open many files with as many hidden parts as a plan may have, so that the plans use up
     the daemon's memory

@@ -310,6 +310,7 @@ DEARER_WITH_OWNERS: Final = 10
 """The same where the owner of each directory above is decided on, when all was moved just before."""
 
 
+@pytest.mark.night
 @pytest.mark.parametrize("kind", first(1, zip(KINDS)))
 def test_a_deep_tree_costs_little_more_than_a_shallow_one(deep, kind: str) -> None:
     """Attack E2.1: Walk, stat and rename in a tree of the greatest depth, while another program moves
@@ -330,6 +331,7 @@ def test_it_costs_by_its_depth_where_each_level_is_opened(deep, store: Path) -> 
     assert times_dearer(deep(guard="level-by-level", descriptors=FEW)) > 1.5 * dearer
 
 
+@pytest.mark.night
 def test_directories_that_hide_by_their_owners_cost_little_more(deep) -> None:
     """Attack E2.2: The same with rules that hide names below directories by owner
     Guard: policyfs/fs/access/hiding_owners.py::HidingOwners.hidden

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 import pytest
 
+from tests.support.machine.counts import daily
 from tests.support.machine.processes import call_as, start_as, wait_for
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts, wait_until_closed
@@ -152,7 +153,7 @@ def beside(greedy: list, mount: Mount, way: str) -> tuple[int, set[str], int, li
     return got, said, held, wrong
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", daily(WAYS, "unlinked twice", "drafts", "leases"))
 def test_who_takes_all_leaves_as_much_for_others(mounts: Mounts, furnished: Path, greedy, way: str) -> None:
     """Attack B6.2: Use up descriptors or handles: as a writer, by unlinking open files (also opened twice),
     by drafts, reads under leases, or long listings that stay open

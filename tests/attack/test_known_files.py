@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.support.machine.counts import first
+from tests.support.machine.counts import daily, first
 from tests.support.machine.memory import limited
 from tests.support.machine.processes import start_as, wait_for
 from tests.support.mount.daemons import Mount
@@ -93,7 +93,7 @@ def _start(mounts: Mounts, store: Path, options: tuple[str, ...], guard: str = "
     return mount.start()
 
 
-@pytest.mark.parametrize("attempt", ATTEMPTS)
+@pytest.mark.parametrize("attempt", daily(ATTEMPTS, "files"))
 @pytest.mark.parametrize("kind", first(1, zip(KINDS)))
 def test_the_oldest_that_nobody_uses_are_asked_back(
     mounts: Mounts, store: Path, kind: str, attempt: str
@@ -140,6 +140,7 @@ def _chains_with_names_that_are_missing(channel: Any, root: str, attempt: int) -
         channel.send(chain)
 
 
+@pytest.mark.night
 def test_the_memory_that_an_app_may_have_bounds_what_is_known_of_it(mounts: Mounts, store: Path) -> None:
     """What the kernel knows counts as the app's memory: where that is bounded, so is all that is known."""
     mount = _start(mounts, store, ())

@@ -104,6 +104,7 @@ DEARER: Final = 3
 """What a file with thousands of names may cost more."""
 
 
+@pytest.mark.night
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("kind", "disk"), [("shared", "ext4"), ("app", "xfs")])
 def test_many_names_cost_little_more_than_one(

@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from tests.support.machine.counts import SOAK, count
+from tests.support.machine.counts import SOAK, count, daily
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts
 from tests.support.programs import wear
@@ -59,7 +59,7 @@ def both(request, module_mounts: Mounts, worn_store: Path) -> tuple[Mount, Mount
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("processes", [1, 8] if SOAK else [8])
-@pytest.mark.parametrize("attempt", wear.ATTEMPTS)
+@pytest.mark.parametrize("attempt", daily(wear.ATTEMPTS, "deep", "names", "bombs"))
 def test_an_honest_app_hardly_waits(both: tuple[Mount, Mount], attempt: str, processes: int) -> None:
     worn = wear.measure(*both, attempt, processes=processes, seconds=SECONDS)
     print(attempt, processes, worn)

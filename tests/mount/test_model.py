@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.machine.counts import SOAK, count
+from tests.support.machine.counts import SOAK, count, daily
 from tests.support.machine.images import file_system
 from tests.support.models.sequence_policies import POLICIES
 from tests.support.models.sequenced import Difference, Sequenced, campaign, worlds
@@ -63,7 +63,9 @@ def world_on(
 
 
 @pytest.mark.timeout(SECONDS)
-@pytest.mark.parametrize("app_mount", [False, True], ids=["two shared mounts", "a shared and an app mount"])
+@pytest.mark.parametrize(
+    "app_mount", daily([False, True], True), ids=["two shared mounts", "a shared and an app mount"]
+)
 def test_calls_come_to_what_policy_and_twin_say(arena: Path, app_mount: bool) -> None:
     with world_on(arena, app_mount=app_mount) as world:
         campaign(world, 1, SEQUENCES, LENGTH, BLOCK)

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.machine.counts import count
+from tests.support.machine.counts import count, daily
 from tests.support.models.twins import ROADS, Case, Road, Twins, content, error, fd_of, marks, twins_on
 
 GIB = 1 << 30
@@ -455,7 +455,10 @@ STORIES = (
 MEDIATED = [road for road in ROADS if road.name in {"mediated", "own under redaction", "checked"}]
 
 
-@pytest.fixture(scope="module", params=ROADS[count(2, 0) :], ids=lambda road: road.name)
+EACH_DAY = daily(ROADS[count(2, 0) :], "own under redaction", "checked")
+
+
+@pytest.fixture(scope="module", params=EACH_DAY, ids=lambda road: road.name)
 def twins(request, module_arena) -> Iterator[Twins]:
     with twins_on(request.param, module_arena) as made:
         yield made

@@ -13,14 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.machine.counts import PATIENCE, count
+from tests.support.machine.counts import PATIENCE, count, daily
 from tests.support.machine.processes import call_as, start_as, tool_as
 from tests.support.models.twins import ROADS, UID, Case, Twins, content, error, twins_on
 
 MANY = 4_000
 
 
-@pytest.fixture(scope="module", params=ROADS[count(1, 0) : 3], ids=lambda road: road.name)
+EACH_DAY = daily(ROADS[count(1, 0) : 3], "passthrough on ext4")
+
+
+@pytest.fixture(scope="module", params=EACH_DAY, ids=lambda road: road.name)
 def twins(request, module_arena) -> Iterator[Twins]:
     with twins_on(request.param, module_arena) as made:
         yield made

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.machine.counts import count
+from tests.support.machine.counts import count, daily
 from tests.support.machine.processes import call_as
 from tests.support.models.twins import ROADS, UID, Case, Twins, content, error, fd_of, marks, twins_on
 
@@ -195,7 +195,7 @@ STORIES = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=ROADS[count(1, 0) : 3], ids=lambda road: road.name)
+@pytest.fixture(scope="module", params=daily(ROADS[count(1, 0) : 3], "app mount"), ids=lambda road: road.name)
 def twins(request, module_arena) -> Iterator[Twins]:
     with twins_on(request.param, module_arena) as made:
         yield made

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.support.machine.counts import daily
 from tests.support.machine.images import file_system
 from tests.support.machine.processes import call_as, wait_for
 from tests.support.models.twins import error
@@ -100,7 +101,11 @@ def store_of(kind: str, base: Path, directory: Path) -> Iterator[Path]:
             yield root
 
 
-@pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind.name)
+ONE_OF_EACH = ("ext4", "overlay", "read-only", "mergerfs", "gocryptfs")
+"""Each day a disk, what lies over one, what changes nothing, and FUSE with and without large files."""
+
+
+@pytest.fixture(scope="module", params=daily(KINDS, *ONE_OF_EACH), ids=lambda kind: kind.name)
 def kind(request: pytest.FixtureRequest) -> Kind:
     return request.param
 

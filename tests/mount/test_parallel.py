@@ -160,7 +160,7 @@ LEASED = Sort(count(1, 300), ("--copy-max", "16K"), refusals=SHARED.refusals | {
         pytest.param(CLONING, "xfs", id="cloned copies", marks=pytest.mark.soak),
         pytest.param(APP, "ext4", id="app", marks=pytest.mark.soak),
         pytest.param(MEDIATED, "ext4", id="mediated", marks=pytest.mark.soak),
-        pytest.param(LEASED, "ext4", id="leased"),
+        pytest.param(LEASED, "ext4", id="leased", marks=pytest.mark.night),
     ],
     indirect=["crowded_store"],
 )

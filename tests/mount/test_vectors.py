@@ -29,7 +29,7 @@ from tests.support.mount.small_table import DIRECTORIES, SMALL
 from tests.support.mount.stores import Mounts
 
 SEQUENCES = count(60, 10_000)
-PAIRS = count(4, 5_000)
+PAIRS = count(2, 5_000)
 SECONDS = count(200, 3500)
 LENGTH = 14
 BLOCK = 20

@@ -16,7 +16,7 @@ import pytest
 from tests.posix import cases_acl, cases_attrs, cases_flags, cases_long, cases_names, cases_open
 from tests.posix.differences import LISTED, listed_for
 from tests.posix.sides import Case, checks_in, differences, places, run_cases
-from tests.support.machine.counts import count
+from tests.support.machine.counts import count, daily
 from tests.support.machine.images import file_system
 from tests.support.machine.processes import call_as
 from tests.support.mount.stores import Mounts
@@ -93,7 +93,7 @@ def compare(road: Road, cases: list[Case], arena: Path) -> Counter[str]:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("road", ROADS, ids=lambda road: road.name)
+@pytest.mark.parametrize("road", daily(ROADS, "mediated", "app"), ids=lambda road: road.name)
 def test_a_mount_is_as_the_native_file_system(road: Road, arena: Path) -> None:
     number = ROADS.index(road)
     every = table(number)
@@ -112,7 +112,7 @@ def test_the_documentation_lists_them_all() -> None:
     assert rows - {"what differs"} == {known.name for known in LISTED}
 
 
-@pytest.mark.parametrize("road", ROADS, ids=lambda road: road.name)
+@pytest.mark.parametrize("road", daily(ROADS, "shared"), ids=lambda road: road.name)
 def test_files_that_can_only_grow_or_not_change(road: Road, arena: Path) -> None:
     compare(road, cases_flags.all_cases(), arena)
 

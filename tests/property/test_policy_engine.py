@@ -43,9 +43,9 @@ FEWEST = 12
 """Cases of a test, however small its share is."""
 
 
-def share(part: float) -> settings:
+def share(part: float, fewest: int = FEWEST) -> settings:
     return settings(
-        max_examples=max(FEWEST, int(CASES * part)),
+        max_examples=max(fewest, int(CASES * part)),
         deadline=None,
         database=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -260,7 +260,7 @@ def policy_texts(draw: st.DrawFn) -> str:
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-@share(0.008 / PARTS)
+@share(0.008 / PARTS, fewest=4)
 @given(st.lists(policy_texts(), min_size=1, max_size=2), st.integers(0, 1 << 30))
 def test_no_proposal_allows_what_its_trail_shows_refused(part: int, policies: list[str], seed: int):
     del part

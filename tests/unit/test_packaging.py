@@ -435,6 +435,7 @@ def test_a_fake_mount_does_nothing(helper: Path) -> None:
 # ---------------------------------------------------------------- the built package
 
 
+@pytest.mark.night
 @pytest.mark.timeout(180)
 def test_the_package_builds_with_the_bridge_and_the_command(tmp_path: Path) -> None:
     source = tmp_path / "source"

@@ -75,7 +75,8 @@ def test_the_rule_lets_pass(source: str) -> None:
 def test_no_command_prints_a_name_raw() -> None:
     package = CHECKOUT / "policyfs"
     found = {
-        str(file.relative_to(package)): set(breaches(file.read_text(encoding="utf-8")))
+        str(file.relative_to(package)): set(breaches(text))
         for file in package.rglob("*.py")
+        if "print(" in (text := file.read_text(encoding="utf-8"))
     }
     assert {file: names for file, names in found.items() if names} == ALLOWED

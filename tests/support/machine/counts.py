@@ -18,6 +18,14 @@ def count(quick: int, soak: int) -> int:
     return soak if SOAK else quick
 
 
+def daily(cases: Iterable[Any], *names: Any) -> list[Any]:
+    """Mark cases of a parametrised test `night`, but for those with these names."""
+    return [
+        pytest.param(case, marks=() if getattr(case, "name", case) in names else pytest.mark.night)
+        for case in cases
+    ]
+
+
 def first(most: int, cases: Iterable[tuple[Any, ...]]) -> list[Any]:
     """Mark all but the first cases of a parametrised test `soak`: those that stay stand for their class."""
     return [
