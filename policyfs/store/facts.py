@@ -219,7 +219,9 @@ def _finds_swapped_case(fd: int) -> bool:
         swapped = name.swapcase()
         if swapped != name and swapped not in names:
             try:
-                return statx(fd, swapped).ino == statx(fd, name).ino
+                same = statx(fd, swapped).ino == statx(fd, name).ino
+                # FUSE may give each spelling an inode number. It may have been made meanwhile.
+                return same or os.fsdecode(swapped) not in os.listdir(fd)
             except OSError:
                 return False
     return False

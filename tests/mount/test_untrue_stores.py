@@ -90,7 +90,8 @@ def test_what_an_app_makes_is_in_the_store(arena: Path, broken: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("broken", "said"), [("bytes", "loses what"), ("size", "loses what"), ("folds", "case")]
+    ("broken", "said"),
+    [("bytes", "loses what"), ("size", "loses what"), ("folds", "case"), ("folds-apart", "case")],
 )
 def test_a_store_that_loses_files_is_refused(arena: Path, broken: str, said: str) -> None:
     with pytest.raises(MountFailed, match=said), library(arena, broken):

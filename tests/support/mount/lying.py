@@ -18,15 +18,16 @@ import struct
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 PROMISES: Final = (
-    "bytes", "size", "folds", "unnamed", "noreplace", "exchange", "links", "trusted", "user", "birth",
-    "range-locks", "flock", "unlocks",
+    "bytes", "size", "folds", "folds-apart", "unnamed", "noreplace", "exchange", "links", "trusted", "user",
+    "birth", "range-locks", "flock", "unlocks",
 )  # fmt: skip
 """What it can break. bytes: they are lost at the close. size: the size stays that of a new file. links: they
-are copies. birth: an inode's birth time is its mtime. The locks: granted to all. unlocks: a lock
+are copies. birth: an inode's birth time is its mtime. folds-apart: each spelling is a file of
+its own number. The locks: granted to all. unlocks: a lock
 of a byte outlives its open file."""
 
 _HEADER: Final = struct.Struct("=IIQQIIIHH")
@@ -99,7 +100,7 @@ class Lying:
 
     def _find(self, parent: int, name: bytes) -> Inode | None:
         names = self._of(parent).names
-        if "folds" in self.broken:
+        if self.broken & {"folds", "folds-apart"}:
             name = next((known for known in names if known.lower() == name.lower()), name)
         return self.inodes.get(names.get(name, 0))
 
@@ -139,7 +140,11 @@ class Lying:
         self._of(node).times[1:] = [time.time_ns()] * 2
 
     def lookup(self, node: int, body: bytes) -> bytes:
-        return self._entry(self._found(node, body[:-1]))
+        one = self._found(node, body[:-1])
+        if "folds-apart" in self.broken and body[:-1] not in self._of(node).names:
+            one = self.inodes[self.last + 1] = replace(one, number=self.last + 1)
+            self.last += 1
+        return self._entry(one)
 
     def mkdir(self, node: int, body: bytes) -> bytes:
         mode, umask = struct.unpack_from("=2I", body)
