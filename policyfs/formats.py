@@ -185,11 +185,6 @@ FORMATS: Final = (
         other_names={"image/x-ms-bmp": "image/bmp"},
     ),
     Format(
-        "images.bmp:locate_ico",
-        kinds={"image/vnd.microsoft.icon": "bytes outside the pictures become zeros; PNGs are redacted"},
-        starts=(),
-    ),
-    Format(
         "isobmff.mp4:locate_movie",
         kinds={
             "video/mp4": "user data, metadata boxes and timed metadata are examined",
@@ -269,12 +264,6 @@ FORMATS: Final = (
         other_names=dict.fromkeys(("audio/vnd.wave", "audio/wav", "audio/wave"), "audio/x-wav"),
     ),
     Format(
-        "riff.aiff:locate_aiff",
-        kinds={"audio/x-aiff": "all chunks besides the sound are examined"},
-        starts=(),
-        other_names={"audio/aiff": "audio/x-aiff"},
-    ),
-    Format(
         "mpeg.transport_stream:locate_transport_stream",
         kinds={"video/mp2t": "messages in pictures and tables are examined; other streams go"},
         starts=(),
@@ -286,7 +275,6 @@ FORMATS: Final = (
         starts=(),
         other_names=dict.fromkeys(("video/mp1s", "video/mp2p", "video/mpv"), "video/mpeg"),
     ),
-    Format("audio.amr:locate_amr", kinds={"audio/amr": "has only speech frames"}, starts=()),
     Format(
         "pdf.pdf:locate_pdf",
         kinds={"application/pdf": "all objects of all revisions; page text stays"},
@@ -321,6 +309,9 @@ FORMATS: Final = (
 WITHOUT_LOCATOR: Final[Mapping[str, str]] = {
     "image/vnd.adobe.photoshop": "layers may contain any text and any file (PSD, PSB)",
     "image/svg+xml": "a drawing: its elements may contain any text and any file",
+    "image/vnd.microsoft.icon": "an icon may contain any other picture",
+    "audio/x-aiff": "uncompressed sound: few programs write it",
+    "audio/amr": "speech of old phones",
     "video/x-ms-asf": "WMV and WMA: few programs still write them",
     "video/x-flv": "script tags may contain any data, which policyfs cannot find",
     "application/zip": "may contain any other file",
@@ -345,6 +336,7 @@ _OTHER_NAMES_WITHOUT_LOCATOR: Final = {
     "application/x-sqlite3": "application/vnd.sqlite3",
     "application/x-zip-compressed": "application/zip",
     "application/xml": "text/xml",
+    "audio/aiff": "audio/x-aiff",
     "audio/x-midi": "audio/midi",
     "image/svg": "image/svg+xml",
     "text/json": "application/json",

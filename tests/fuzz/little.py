@@ -26,7 +26,7 @@ from tests.support.samples.matroskas import PICTURES, PLACE
 from tests.support.samples.media import HOME
 from tests.support.samples.movies import box as make_box
 from tests.support.samples.notes import MAKERS, note_of, photo_by
-from tests.unit.test_redact_images_bmp import BMP, CITY, DIB, ICO, bmp, header, icon
+from tests.unit.test_redact_images_bmp import BMP, CITY, bmp, header
 from tests.unit.test_redact_images_gif import GIF_HIDING
 from tests.unit.test_redact_images_png import HIDING
 from tests.unit.test_redact_images_webp import WEBP_HIDING, webp
@@ -86,7 +86,6 @@ BOXES: Final = (
 
 _BITMAPS: Final[dict[str, Callable[[bytes], bytes]]] = {
     BMP: lambda city: bmp(header(124), city, city),
-    ICO: lambda city: icon(DIB + city, pngs.plain(pngs.text("Location", city.decode())), gap=city),
 }
 CHUNKS: Final = [
     *(("image/png", pngs.plain(chunk, after=chunk)) for chunk in HIDING.values()),
@@ -97,7 +96,6 @@ CHUNKS: Final = [
     *((kind, make(CITY)) for kind, make in _BITMAPS.items()),
     *subtitles.SEEDS,
     ("audio/aac", b"\xff\xf1\x50\x80\x02\x1f\xfc" * 20),
-    ("audio/amr", b"#!AMR\n" + (b"\x3c" + b"x" * 31) * 3),
 ]
 
 _TAGS = mk.tags(mk.simple_tag(b"LOCATION", PLACE), mk.simple_tag(b"ARTIST", b"Rosa"))

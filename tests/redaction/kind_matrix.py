@@ -28,8 +28,8 @@ from tests.redaction.precision_report import Result, judge, redacted
 WORD: Final = "location"
 ROOTS: Final = tuple(map(Path, ("/usr/share", "/usr/lib")))
 _ENDS: Final = (
-    "png jpg jpeg gif webp heic avif jxl jp2 tif tiff bmp ico dng cr2 nef orf raf rw2 pdf"
-    " wav ogg oga opus mp3 flac m4a aiff mp4 mov mkv webm avi mpg"
+    "png jpg jpeg gif webp heic avif jxl jp2 tif tiff bmp dng cr2 nef orf raf rw2 pdf"
+    " wav ogg oga opus mp3 flac m4a mp4 mov mkv webm avi mpg"
 )
 SUFFIXES: Final = frozenset(f".{end}" for end in _ENDS.split())
 MOST: Final = 400

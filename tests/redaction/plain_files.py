@@ -21,7 +21,7 @@ TEXTS: Final = (
 )
 """Numbers that are no coordinates."""
 _STILLS: Final = ("jpg", "png", "gif", "webp", "tif")
-_SOUNDS: Final = ("mp3", "flac", "ogg", "opus", "wav", "m4a", "aiff")
+_SOUNDS: Final = ("mp3", "flac", "ogg", "opus", "wav", "m4a")
 _FILMS: Final = ("mp4", "mov", "mkv", "webm", "avi", "3gp")
 _TAGS: Final = {
     "jpg": (
@@ -115,7 +115,7 @@ def documents(directory: Path) -> None:
     plain.write_bytes(pdfs.pdf({6: f"<</Subject({TEXTS[1]})>>".encode()}, trailer=b"/Info 6 0 R"))
     run("qpdf", "--object-streams=generate", str(plain), str(packed))
     run("qpdf", "--linearize", str(plain), str(directory / "linear.pdf"))
-    for end in ("ico", "bmp", "psd", "jp2"):
+    for end in ("bmp", "jp2"):
         run(
             "convert",
             "-size",

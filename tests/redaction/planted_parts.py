@@ -244,7 +244,7 @@ def _others(value: bytes) -> Iterator[Planted]:
 
 
 def sounds_and_avi(value: bytes) -> Iterator[Planted]:
-    """WAV, AIFF, AVI, FLAC, Ogg, MP3."""
+    """WAV, AVI, FLAC, Ogg, MP3."""
     chunk = sounds.chunk
     for name in (b"fact", b"inst", b"plst", b"cue ", b"smpl", b"ds64", b"PEAK"):
         fixed, at, entry, _ = PLAIN_CHUNKS.get(name, (8, 0, 8, 0))
@@ -267,14 +267,6 @@ def sounds_and_avi(value: bytes) -> Iterator[Planted]:
         data = value if len(value) % 2 == 0 else value + b"\x81"
         yield Planted(f"AVI {name!r}", "video/x-msvideo", sounds.avi(chunk(name, data)))
         yield Planted(f"AVI strl {name!r}", "video/x-msvideo", sounds.avi(more=chunk(name, data)))
-    for name in (b"INST", b"CHAN", b"FVER", b"MARK", b"COMT", b"NAME", b"ANNO", b"AESD", b"AUTH", b"(c) "):
-        size = {b"INST": 20, b"CHAN": 1292, b"FVER": 4}.get(name, len(value))
-        data = fitted(value, size) if size >= len(value) else value[36 : 36 + size]
-        data = data[:8] + (64).to_bytes(4) + data[12:] if name == b"CHAN" else data
-        yield Planted(f"AIFF {name!r}", "audio/x-aiff", sounds.aiff(chunk(name, data, "big")))
-    common = chunk(b"COMM", bytes(18) + b"NONE" + bytes([min(len(value), 255)]) + value, "big")
-    body = b"AIFC" + common + chunk(b"SSND", bytes(range(40)), "big")
-    yield Planted("AIFF COMM", "audio/x-aiff", b"FORM" + len(body).to_bytes(4) + body)
     yield from _sounds(value)
 
 

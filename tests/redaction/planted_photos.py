@@ -1,4 +1,4 @@
-"""Places behind the bounds of JPEG, EXIF, XMP, texts, PNG, GIF, WebP, BMP and ICO."""
+"""Places behind the bounds of JPEG, EXIF, XMP, texts, PNG, GIF, WebP and BMP."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from tests.support.samples import gpmf, jpegs, motion, pngs
 from tests.support.samples.hidden import mp4_trailer
 from tests.support.samples.jpegs import COM, EOI, exif, exif_segment, ifd, long, plain, segment, text, tiff
 
-JPEG, PNG, GIF, WEBP, BMP, ICO = (
-    *("image/jpeg", "image/png", "image/gif", "image/webp", "image/bmp", "image/vnd.microsoft.icon"),
-)
+JPEG, PNG, GIF, WEBP, BMP = "image/jpeg", "image/png", "image/gif", "image/webp", "image/bmp"
 LONGEST: Final = 0xFFFF - 2
 _CHUNK: Final = 1 << 18
 
@@ -509,19 +507,6 @@ def bmp(
     return head + header + colours + gap + bytes(12) + behind
 
 
-def ico(*pictures: bytes, gap: bytes = b"") -> bytes:
-    at = 6 + 16 * len(pictures) + len(gap)
-    out, body = b"\0\0\1\0" + len(pictures).to_bytes(2, "little"), b""
-    for picture in pictures:
-        out += (
-            b"\4\4\0\0\1\0\x20\0"
-            + len(picture).to_bytes(4, "little")
-            + (at + len(body)).to_bytes(4, "little")
-        )
-        body += picture
-    return out + gap + body
-
-
 BITMAPS: Final[Plants] = {
     "between header and pixels": Plant(BMP, "", lambda: bmp(gap=bytes(9) + PLACE)),
     "behind the pixels of a BMP": Plant(
@@ -536,18 +521,6 @@ BITMAPS: Final[Plants] = {
     "behind 2 MiB of zeros behind a BMP": Plant(
         BMP, "core/patches.py CHUNK_BYTES", lambda: bmp(behind=bytes(1 << 20) + PLACE + bytes(9))
     ),
-    "in the 200th icon": Plant(
-        ICO,
-        "images/bmp.py _MAX_ICONS",
-        lambda: ico(*[_png()] * 199, _png(pngs.text("Comment", "47.80453, 13.04229"))),
-    ),
-    "in the 257th icon": Plant(
-        ICO,
-        "images/bmp.py _MAX_ICONS",
-        lambda: ico(*[_png()] * 256, _png(pngs.text("Comment", "47.80453, 13.04229"))),
-        refused=True,
-    ),
-    "between the icons": Plant(ICO, "", lambda: ico(_png(), gap=PLACE)),
 }
 
 SOAK: Final[Plants] = {
@@ -593,7 +566,7 @@ def _profile(count: int, text: bytes) -> bytes:
 NUMBERS: Final[Plants] = {
     "in colour 280 of 300": Plant(
         BMP,
-        "images/bmp.py read_bitmap<256>",
+        "images/bmp.py _read_bitmap<256>",
         lambda: bmp((bytes(1100) + PLACE).ljust(1200, b"\0"), bits=8, used=300),
     ),
     "in a profile of 300 tags": Plant(

@@ -10,8 +10,8 @@ from tests.support.samples import jpegs, matroskas, pdfs, sounds
 from tests.support.samples.matroskas import el, film, number
 from tests.support.samples.sounds import chunk, frame, id3, sound, user, words
 
-MP3, AAC, FLAC, OGG, WAV, AIFF, AMR, AVI = (
-    *("audio/mpeg", "audio/aac", "audio/flac", "audio/ogg", "audio/x-wav", "audio/x-aiff", "audio/amr"),
+MP3, AAC, FLAC, OGG, WAV, AVI = (
+    *("audio/mpeg", "audio/aac", "audio/flac", "audio/ogg", "audio/x-wav"),
     "video/x-msvideo",
 )
 MKV, WEBM, PDF = "video/x-matroska", "video/webm", "application/pdf"
@@ -112,12 +112,6 @@ TAGS: Final[Plants] = {
     ),
     "between frames of AAC": Plant(AAC, "", lambda: _ADTS + PLACE + _ADTS),
     "in a tag of AAC": Plant(AAC, "", lambda: _ADTS + sounds.ape((b"where", PLACE))),
-    "behind frames of AMR": Plant(
-        AMR, "", lambda: b"#!AMR\n" + (b"\x04" + bytes(12)) * 50 + bytes(9) + PLACE
-    ),
-    "behind frames of AMR over a chunk": Plant(
-        AMR, "core/patches.py CHUNK_BYTES", lambda: b"#!AMR\n" + (b"\x04" + bytes(12)) * 90_000 + PLACE
-    ),
 }
 
 
@@ -297,22 +291,6 @@ SOUNDS: Final[Plants] = {
         WAV, "", lambda: sounds.wav(*[sounds.info(IGNR=b"ab")] * 1499, sounds.info(ICMT=PLACE))
     ),
     "behind the WAV": Plant(WAV, "", lambda: sounds.wav(behind=bytes(70_000) + PLACE)),
-    "in a text of an AIFF of 300 KB": Plant(
-        AIFF,
-        "core/free_text.py MAX_TEXT_BYTES",
-        lambda: sounds.aiff(chunk(b"ANNO", b"x " * 150_000 + PLACE, "big")),
-    ),
-    "behind the channels of an AIFF": Plant(
-        AIFF,
-        "riff/aiff.py _MAX_CHANNELS",
-        lambda: sounds.aiff(chunk(b"CHAN", bytes(8) + (99).to_bytes(4) + bytes(1280) + PLACE, "big")),
-    ),
-    "in a packing of 600 bytes": Plant(
-        AIFF, "riff/aiff.py _COMMON_BYTES", lambda: sounds.aiff(chunk(b"COMM", bytes(600) + PLACE, "big"))
-    ),
-    "in a MIDI chunk of an AIFF": Plant(
-        AIFF, "", lambda: sounds.aiff(chunk(b"MIDI", bytes(90) + PLACE, "big"))
-    ),
 }
 _LINES: Final = b"[Script Info]\r\n" + b"ScriptType: v4.00+\r\n"
 FILMS: Final[Plants] = {
@@ -703,11 +681,6 @@ NUMBERS: Final[Plants] = {
         ),
     ),
     "in peaks": Plant(WAV, "", lambda: sounds.wav(chunk(b"PEAK", bytes(8) + PLACE.ljust(24, b"\0")))),
-    "in channels of an AIFF": Plant(
-        AIFF,
-        "riff/aiff.py _MAX_CHANNELS",
-        lambda: sounds.aiff(chunk(b"CHAN", bytes(8) + (9).to_bytes(4) + PLACE.ljust(180, b"\0"), "big")),
-    ),
     "in an index of an AVI, behind 1 MiB": Plant(
         AVI,
         "core/kept_values.py _OVERLAP_BYTES",
@@ -761,9 +734,6 @@ SOAK: Final[Plants] = {
         FLAC,
         "core/edits.py MAX_BLOCK_BYTES",
         lambda: flac(_FRAME, blocks=((4, sounds.comments(b"TITLE=" + b" " * (9 << 20) + PLACE)),)),
-    ),
-    "behind a million frames of AMR": Plant(
-        AMR, "audio/amr.py MAX_FRAMES", lambda: b"#!AMR\n" + b"\x7c" * 2_200_000 + PLACE, refused=True
     ),
     "behind 300,000 pages": Plant(
         OGG,

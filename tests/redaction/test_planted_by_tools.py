@@ -22,7 +22,7 @@ _WORDS: Final = "some words " * 8000 + PLACE.decode()
 _READ: Final = re.compile(r"47[.,]80453")
 _TAGS: Final = "<Tags><Tag><Targets/>{}</Tag></Tags>"
 _TAG: Final = "<Simple><Name>GENRE</Name><String>{}</String></Simple>"
-_SOUNDS: Final = ("ff.flac", "ff.ogg", "ff.opus", "ff.mp3", "ff.wav", "ff.m4a", "ff.aiff")
+_SOUNDS: Final = ("ff.flac", "ff.ogg", "ff.opus", "ff.mp3", "ff.wav", "ff.m4a")
 _FILMS: Final = ("ff.mkv", "ff.webm", "ff.mp4", "ff.mov", "ff.3gp", "ff.avi")
 _CONTAINERS: Final = (
     "a.jpg",
@@ -58,8 +58,7 @@ def by_ffmpeg(directory: Path) -> None:
     outputs: list[str] = []
     for name in (*_SOUNDS, *_FILMS):
         maps = ["-map", "1:a"] if name in _SOUNDS else ["-map", "0:v"]
-        more = ["-write_id3v2", "1"] if name.endswith("aiff") else []
-        outputs += [*maps, "-map_metadata", "2", *more, str(directory / name)]
+        outputs += [*maps, "-map_metadata", "2", str(directory / name)]
     run("ffmpeg", "-v", "error", *inputs, "-f", "ffmetadata", "-i", str(meta), *outputs)
 
 

@@ -25,7 +25,6 @@ from tests.fuzz.seeds import KINDS, seeds_of
 TOLD_BY_WHOLE_FILES = {
     "image/avif",
     "image/heif",
-    "image/vnd.microsoft.icon",
     "image/x-canon-cr2",
     "video/quicktime",
 }

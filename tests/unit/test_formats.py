@@ -50,17 +50,14 @@ BEGIN_IN_SEVERAL_WAYS = {
     "video/mpeg",
 }
 SELDOM_WRITTEN_THROUGH_A_CHECK = {
-    "audio/amr",
     "audio/mp4",
     "audio/webm",
-    "audio/x-aiff",
     "audio/x-matroska",
     "image/heic-sequence",
     "image/heif-sequence",
     "image/jp2",
     "image/jph",
     "image/jpx",
-    "image/vnd.microsoft.icon",
     "image/x-canon-cr2",
     "image/x-canon-cr3",
     "image/x-fuji-raf",

@@ -1,4 +1,4 @@
-"""BMP and ICO: nothing but the picture stays."""
+"""BMP: nothing but the picture stays."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from policyfs.redact.core.categories import Tells
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, locate
 from policyfs.redact.registry import locate_in
-from tests.support.samples import pngs
 from tests.support.samples.media import HOME
 
 CITY = HOME.city.encode()
-BMP, ICO = "image/bmp", "image/vnd.microsoft.icon"
+BMP = "image/bmp"
 
 
 def words(*numbers: int) -> bytes:
@@ -78,26 +77,6 @@ def test_profiles_of_a_bmp():
         assert PIXELS in out
 
 
-def icon(*pictures: bytes, gap: bytes = b"") -> bytes:
-    at = 6 + 16 * len(pictures) + len(gap)
-    out = b"\0\0\1\0" + len(pictures).to_bytes(2, "little")
-    for picture in pictures:
-        out += b"\2\1\0\0\1\0\x18\0" + words(len(picture), at)
-        at += len(picture)
-    return out + gap + b"".join(pictures)
-
-
-DIB = header() + bytes(range(8)) + bytes(4)
-
-
-def test_only_the_pictures_of_an_icon_stay():
-    clean = icon(DIB, pngs.plain(), gap=bytes(11))
-    assert redact(ICO, clean) == clean
-    out = redact(ICO, icon(DIB + CITY, pngs.plain(pngs.text("Location", HOME.city)), gap=CITY) + CITY)
-    assert CITY not in out
-    assert DIB in out
-
-
 def test_pixels_whose_start_lies_within_the_colours_stay():
     """Pillow reads such pixels behind the colours (its pal8_offset.bmp), others where the file says."""
     head = words(40, 2, 2) + b"\1\0\x08\0" + words(0, 0, 2835, 2835, 4, 0)
@@ -114,14 +93,6 @@ def test_what_becomes_zeros_before_the_pixels_decides_nothing_behind_them():
     assert b"13.0422" not in redact(BMP, data)
 
 
-def test_an_icon_with_the_doubled_height_of_pixels_stays_whole():
-    """Pillow reads the mask from the end of the picture (its hopper_mask.ico)."""
-    doubled = header(height=4) + bytes(range(32)) + b"\x80\0\0\0" * 2
-    assert redact(ICO, icon(doubled)) == icon(doubled)
-    placed = doubled[:-18] + b"47.80453, 13.04229"
-    assert b"13.0422" not in redact(ICO, icon(placed))
-
-
 @pytest.mark.parametrize(
     ("kind", "data"),
     [
@@ -129,9 +100,6 @@ def test_an_icon_with_the_doubled_height_of_pixels_stays_whole():
         (BMP, bmp(header(41))),
         (BMP, bmp(header(packing=4))),
         (BMP, bmp(header())[:40]),
-        (ICO, b"\0\0\1\0\0\0"),
-        (ICO, icon(b"what is this?")),
-        (ICO, icon(DIB)[:-1]),
     ],
 )
 def test_what_is_no_picture_is_refused(kind, data):

@@ -1,1 +1,1 @@
-"""Sound files in formats without chunks (RIFF) and without boxes (MP4): AMR, FLAC, MP3, AAC, Ogg."""
+"""Sound files in formats without chunks (RIFF) and without boxes (MP4): FLAC, MP3, AAC, Ogg."""

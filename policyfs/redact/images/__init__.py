@@ -1,1 +1,1 @@
-"""Pictures in the formats PNG, GIF, BMP, ICO, WebP and JPEG XL."""
+"""Pictures in the formats PNG, GIF, BMP, WebP and JPEG XL."""

@@ -1,8 +1,7 @@
-"""BMP and ICO files (Microsoft, "Bitmap Storage", "Bitmap Header Types", "Icons").
+"""BMP files (Microsoft, "Bitmap Storage", "Bitmap Header Types").
 
 The formats have no metadata, but files have room for it: between headers and pixels, and behind the pixels.
-The bytes there become zeros. Only filler (core/filler.py) behind the pixels stays. PNG pictures in icons are
-redacted as PNGs.
+The bytes there become zeros. Only filler (core/filler.py) behind the pixels stays.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from policyfs.redact.core.colour_profiles import profile_stays
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
 from policyfs.redact.core.kept_values import told_in_range
 from policyfs.redact.core.patches import ByteSource
-from policyfs.redact.images.png import SIGNATURE
 
 _HEAD_BYTES: Final = 14
 _CORE: Final = 12
@@ -30,31 +28,27 @@ _HEADERS: Final = (_SHORT, 40, 52, 56, _OS2, 108, 124)
 _PLAIN, _RLE, _FIELDS = 0, (1, 2), (3, 6)
 _BEFORE_BYTES: Final = 64
 """Size of the usual pixels before other ones that are searched with them: a text may begin there."""
-_ENTRY_BYTES: Final = 16
-_MAX_ICONS: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Bitmap:
+class _Bitmap:
     """Layout of a device-independent bitmap by its header; sizes in bytes."""
 
     header: int
     colours: int
     pixels: int | None
     """Size of the pixels; None for compressed ones of no stated size, up to the end of the file."""
-    mask: int
-    """Size of an icon's second bitmap: one bit per pixel, half of the header's height."""
     profile: tuple[bytes, int, int] | None
     """Kind, offset from the header's start, and length of a colour profile; or None."""
 
 
-def read_bitmap(head: bytes) -> Bitmap:
+def _read_bitmap(head: bytes) -> _Bitmap:
     """Read the header at the start of *head* (124 bytes are enough). Raises NotThisKindError."""
     size = int.from_bytes(head[:4], "little")
     if size == _CORE and len(head) >= _CORE:
         width, height, bits = (int.from_bytes(head[a : a + 2], "little") for a in (4, 6, 10))
         colours = 3 << bits if bits <= 8 else 0
-        return Bitmap(size, colours, _stride(width, bits) * height, _stride(width, 1) * (height // 2), None)
+        return _Bitmap(size, colours, _stride(width, bits) * height, None)
     if size not in _HEADERS or len(head) < size:
         raise NotThisKindError("the length of its header is not known")
     if size == _SHORT:
@@ -73,8 +67,7 @@ def read_bitmap(head: bytes) -> Bitmap:
     if size == 124:
         offset, length = (int.from_bytes(head[a : a + 4], "little") for a in (112, 116))
         profile = (head[56:60], offset, length)
-    mask = _stride(width, 1) * (abs(height) // 2)
-    return Bitmap(size, masks + 4 * count, pixels, mask, profile)
+    return _Bitmap(size, masks + 4 * count, pixels, profile)
 
 
 def _stride(width: int, bits: int) -> int:
@@ -87,7 +80,7 @@ def locate_bmp(source: ByteSource, inner: Inner) -> Found:
     head = source.read(0, _HEAD_BYTES + 124)
     if head[:2] != b"BM" or len(head) < _HEAD_BYTES + _CORE:
         raise NotThisKindError("it does not start like a BMP")
-    bitmap = read_bitmap(head[_HEAD_BYTES:])
+    bitmap = _read_bitmap(head[_HEAD_BYTES:])
     start = int.from_bytes(head[10:14], "little")
     ends = _HEAD_BYTES + bitmap.header
     colours = ends + bitmap.colours
@@ -133,49 +126,3 @@ def _neutral(edits: Edits, stay: list[tuple[int, int]]) -> None:
         edits.zero(at, start, "between")
         at = max(at, end)
     edits.trailer(at, edits.source.size)
-
-
-def locate_ico(source: ByteSource, inner: Inner) -> Found:
-    """Locate all bytes of an ICO or CUR outside of its pictures. Raises NotThisKindError, TooMuchError."""
-    edits = Edits(source, inner, "ICO")
-    head = source.read(0, 6)
-    count = int.from_bytes(head[4:6], "little")
-    if head[:4] not in (b"\0\0\1\0", b"\0\0\2\0") or not 0 < count <= _MAX_ICONS:
-        raise NotThisKindError("it does not start like an icon")
-    ends = 6 + _ENTRY_BYTES * count
-    entries = source.read(6, ends - 6)
-    ranges = set()
-    for at in range(0, len(entries) - _ENTRY_BYTES + 1, _ENTRY_BYTES):
-        edits.zero(6 + at + 3, 6 + at + 4, "reserved")
-        size, start = (int.from_bytes(entries[at + b : at + b + 4], "little") for b in (8, 12))
-        ranges.add((start, size))
-    stay, end = [(0, ends)], ends
-    for start, size in sorted(ranges):
-        if start < end or size > MAX_BLOCK_BYTES or start + size > source.size:
-            raise NotThisKindError("its pictures overlap or are cut off")
-        end = start + size
-        stay.append((start, start + _icon(edits, start, size)))
-    _neutral(edits, stay)
-    return edits.found
-
-
-def _icon(edits: Edits, start: int, size: int) -> int:
-    """Clean one picture of an icon file; return the number of its bytes that stay."""
-    data = edits.source.read(start, size)
-    if data.startswith(SIGNATURE):
-        cleaned = edits.inner.image(data)
-        if cleaned is None:
-            raise NotThisKindError("a picture in it cannot be read")
-        edits.block(start, data, cleaned)
-        return size
-    bitmap = read_bitmap(data)
-    if bitmap.header == _OS2:
-        raise NotThisKindError("a picture in it is none of an icon")
-    if bitmap.pixels is None:
-        return size
-    _check_colours(edits, start, start + min(size, bitmap.header + bitmap.colours))
-    # The height in the header is the sum of the heights of the picture and of its mask.
-    used = bitmap.header + bitmap.colours + bitmap.pixels // 2 + bitmap.mask
-    if size == used + bitmap.pixels // 2 and not _holds_more(edits, start, start + used, size - used):
-        return size  # some writers double the picture, too; Pillow reads the mask from the end
-    return min(size, used)

@@ -1,1 +1,1 @@
-"""Files of chunks: RIFF and AIFF."""
+"""Files of chunks: RIFF."""

@@ -1,14 +1,11 @@
-"""Chunks of RIFF and IFF files: a name of four letters, a length, and data.
-
-RIFF (Microsoft and IBM, 1991) is little endian: WebP, WAV, AVI. IFF (EA IFF 85) is big endian: AIFF.
-"""
+"""Chunks of RIFF files (WebP, WAV, AVI; Microsoft and IBM, 1991): a name of four letters, a length, data."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Inner, NotThisKindError, TooMuchError
@@ -20,7 +17,7 @@ HEAD_BYTES: Final = 8
 JUNK: Final = b"JUNK"
 """Name of padding chunks in RIFF (Multimedia Programming Interface 1.0). Every reader skips them."""
 _AT_ONCE: Final = (JUNK, b"FLLR", b"LIST")
-"""Names that always start a chunk: a removed chunk (JUNK, FLLR) must be found at the same offset again."""
+"""Names that always start a chunk: a removed chunk (JUNK) must be found at the same offset again."""
 LIKELY_NAME: Final = re.compile(rb"[A-Za-z0-9_\xa9(][\x20-\x7e\xa9]{3}")
 METADATA_NAME: Final = re.compile(
     rb"LIST|RIFF|JUN[KQ]|IDIT|ISMP|CSET|bext|[ai]XML|axml|cart|olym|LGWV|S[GL]LT|gps0|gsen|guan|str[dn]"
@@ -28,8 +25,6 @@ METADATA_NAME: Final = re.compile(
 )
 """Names of chunks of metadata. Compressed pictures rarely have them, but often a LIKELY_NAME."""
 _MAX_HEADERS: Final = 400_000
-
-Order = Literal["little", "big"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +63,6 @@ class Doubts:
     offsets of the chunks that the locator has found behind the first place.
     """
 
-    order: Order = "little"
     places: list[tuple[int, re.Pattern[bytes]]] = field(default_factory=list)
     starts: set[int] = field(default_factory=set)
 
@@ -98,7 +92,7 @@ class Doubts:
                     raise TooMuchError("readers may disagree about too many chunks")
                 head = window.read(at, HEAD_BYTES)
                 if any(head):
-                    size = int.from_bytes(head[4:], self.order)
+                    size = int.from_bytes(head[4:], "little")
                     at += HEAD_BYTES + size + (size & 1)
                 else:
                     blank = skip_zeros(source, at) - at
@@ -107,7 +101,7 @@ class Doubts:
 
 
 def chunks(
-    source: ByteSource, inner: Inner | None, start: int, end: int, order: Order = "little",
+    source: ByteSource, inner: Inner | None, start: int, end: int,
     *, padded: bool = True, doubts: Doubts | None = None,
 ) -> Iterator[Chunk]:  # fmt: skip
     """Yield the chunks of [start, end), up to bytes that cannot be a chunk. The last chunk may be cut off.
@@ -115,14 +109,14 @@ def chunks(
 
     A padding byte should follow a chunk of odd size. If a name directly follows the chunk's data, and no name
     begins one byte later, the writer forgot the padding byte. inner: its budget counts the chunks; None if
-    the caller counts them. order: byte order of the length. padded: False for formats without padding bytes.
+    the caller counts them. padded: False for formats without padding bytes.
     doubts: collects the places where other readers go on elsewhere. Raises TooMuchError.
     """
     window, at = Window(source), start
     end = min(end, source.size)
     while at + HEAD_BYTES <= end:
         head = window.read(at, HEAD_BYTES)
-        told = int.from_bytes(head[4:], order)
+        told = int.from_bytes(head[4:], "little")
         if LIKELY_NAME.fullmatch(head[:4]) is None:
             following = at + HEAD_BYTES + told + (told & 1 if padded else 0)
             if not any(head[:4]) or not leads_on(window, following, end):
@@ -165,23 +159,11 @@ def padding_at(window: Window, after: int, end: int) -> int:
     return 1 if padded or after + 1 >= end or LIKELY_NAME.fullmatch(here) is None else 0
 
 
-def drop(
-    edits: Edits,
-    chunk: Chunk,
-    tells: Tells = UNKNOWN,
-    name: bytes = JUNK,
-    *,
-    tag: str | None = None,
-    broken: bool = False,
-) -> None:
-    """Turn a chunk into padding full of zeros, and record the removal.
-
-    tells: the categories of its data. name: the name of padding chunks in this format. tag: the part's name
-    in the record; by default the chunk's old name.
-    """
-    tag = printable(chunk.name) if tag is None else tag
+def drop(edits: Edits, chunk: Chunk, tells: Tells = UNKNOWN, *, broken: bool = False) -> None:
+    """Turn a chunk into padding full of zeros, and record the removal. tells: the categories of its data."""
+    tag = printable(chunk.name)
     before = len(edits.found.notes)
-    renamed = edits.put(chunk.at, chunk.name, name)
+    renamed = edits.put(chunk.at, chunk.name, JUNK)
     edits.zero(chunk.start, chunk.next, tag, tells, broken=broken)
     if renamed and len(edits.found.notes) == before:
         edits.note(chunk.at, HEAD_BYTES, tag, tells, broken=broken)

@@ -1,7 +1,6 @@
-"""Sound in RIFF and IFF files, if its coding is a file of its own: MP3, AAC, FLAC or Ogg inside a WAV.
+"""Sound in RIFF files, if its coding is a file of its own: MP3, AAC, FLAC or Ogg inside a WAV.
 
-Such sound may begin and end with tags, as a file does. Sources: RFC 2361 (codes of formats in WAV and AVI),
-AIFF-C draft (types of compression).
+Such sound may begin and end with tags, as a file does. Source: RFC 2361 (codes of formats in WAV and AVI).
 """
 
 from __future__ import annotations
@@ -27,19 +26,7 @@ FILES: Final = MappingProxyType(
     }
 )
 """A dictionary from the code of a format to the content kind of its sound."""
-PLAIN_TYPES: Final = frozenset(
-    b"NONE,sowt,twos,raw ,in24,in32,ni24,23ni,42ni,fl32,FL32,fl64,FL64,alaw,ALAW,ulaw,ULAW,ima4,MAC3,MAC6"
-    b",ACE2,ACE8,G722,G726,G728,GSM ,dwvw,DWVW".split(b",")
-)
-"""Types of compression in AIFF-C that pack each sample or block by itself."""
 _WHOLE: Final = frozenset({"audio/flac", _OGG})
-
-
-def code_of(compression: bytes) -> int:
-    """Return the code of a type of compression in AIFF-C; 0 for a type of no format in FILES."""
-    if len(compression) == 4 and compression[:3] == b"ms\0":
-        return compression[3]
-    return 0x55 if compression in (b".mp3", b"MPG3") else 0
 
 
 def clean_sound(

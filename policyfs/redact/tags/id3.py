@@ -1,4 +1,4 @@
-"""ID3v2 tags (ID3v2.2.0, 2.3.0, 2.4.0 informal standards) in MP3, AAC, FLAC, AIFF, WAV and AVI files.
+"""ID3v2 tags (ID3v2.2.0, 2.3.0, 2.4.0 informal standards) in MP3, AAC, FLAC, WAV and AVI files.
 
 A frame stays if neither its name nor its text tells anything that is hidden. Frames that stay move up, and
 padding follows them: zeros, as the standard prescribes. Bytes that are not understood become padding, too.

@@ -32,7 +32,6 @@ MUTATORS: dict[str, Mutator] = {
     "image/webp": _with(chunks.riff),
     "audio/x-wav": _with(chunks.riff),
     "video/x-msvideo": _with(chunks.riff),
-    "audio/x-aiff": _with(chunks.iff),
     "audio/mpeg": _with(sound.mpeg),
     "audio/aac": _with(sound.mpeg),
     "audio/flac": _with(sound.flac),

@@ -1,15 +1,12 @@
-"""PNG, RIFF (WebP, WAV, AVI) and IFF (AIFF): chunks, what is compressed in them, and lists of chunks."""
+"""PNG and RIFF (WebP, WAV, AVI): chunks, what is compressed in them, and lists of chunks."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
 from random import Random
-from typing import Literal
 
 from tests.fuzz.mutators.parts import MOST_BYTES, Mutator, Part, change, some
-
-Order = Literal["little", "big"]
 
 _PNG_NAMES = (
     *(
@@ -117,23 +114,6 @@ _RIFF_NAMES = {
         ),
     ),
 }
-_IFF_NAMES = (
-    *(
-        b"COMM",
-        b"SSND",
-        b"FVER",
-        b"MARK",
-        b"INST",
-        b"COMT",
-        b"NAME",
-        b"AUTH",
-        b"(c) ",
-        b"ANNO",
-        b"ID3 ",
-        b"APPL",
-    ),
-    *(b"AESD", b"MIDI", b"abcd", b"CHAN", b"FORM"),
-)
 _LIST_NAMES = {b"strl": _RIFF_NAMES[b"AVI "], b"INFO": _RIFF_NAMES[b"WAVE"]}
 _LISTS = (b"LIST", b"RIFF", b"FORM")
 
@@ -181,47 +161,42 @@ def _packed(body: bytes, rng: Random, inside: Mutator) -> bytes:
 
 def riff(data: bytes, rng: Random, inside: Mutator) -> bytes:
     """A RIFF file after accidents to its chunks, or to those of its lists."""
-    return _form(data, rng, inside, "little", _RIFF_NAMES.get(data[8:12], _RIFF_NAMES[b"WAVE"]))
+    return _form(data, rng, inside, _RIFF_NAMES.get(data[8:12], _RIFF_NAMES[b"WAVE"]))
 
 
-def iff(data: bytes, rng: Random, inside: Mutator) -> bytes:
-    """An IFF file likewise."""
-    return _form(data, rng, inside, "big", _IFF_NAMES)
-
-
-def _form(data: bytes, rng: Random, inside: Mutator, order: Order, names: Sequence[bytes]) -> bytes:
-    body = _row(data[8:], rng, inside, order, names)
+def _form(data: bytes, rng: Random, inside: Mutator, names: Sequence[bytes]) -> bytes:
+    body = _row(data[8:], rng, inside, names)
     size = max(0, len(body) + rng.choice((0, 0, 0, 0, 0, -5, 7)))
     behind = rng.choice((b"",) * 9 + (b"abcdefgh", names[0] + bytes(8), data))
-    return data[:4].ljust(4, b"R") + size.to_bytes(4, order) + body + behind
+    return data[:4].ljust(4, b"R") + size.to_bytes(4, "little") + body + behind
 
 
-def _row(data: bytes, rng: Random, inside: Mutator, order: Order, names: Sequence[bytes]) -> bytes:
+def _row(data: bytes, rng: Random, inside: Mutator, names: Sequence[bytes]) -> bytes:
     """A list's type and its chunks, some accidents later."""
     parts = []
     at = 4
     while at + 8 <= len(data):
-        size = int.from_bytes(data[at + 4 : at + 8], order)
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
         parts.append(Part(data[at : at + 4], data[at + 8 : at + 8 + size]))
         at += 8 + size + size % 2
     lists = [part for part in parts if part.name in _LISTS and len(part.body) > 4]
     for _ in some(rng):
         if lists and rng.random() < 0.5:
             part = rng.choice(lists)
-            part.body = _row(part.body, rng, inside, order, _LIST_NAMES.get(part.body[:4], names))
+            part.body = _row(part.body, rng, inside, _LIST_NAMES.get(part.body[:4], names))
         elif parts and rng.random() < 0.1:
             part = rng.choice(parts)
-            part.body = part.body[: rng.choice((4, 16))] + _chunks([rng.choice(parts)], rng, order)
+            part.body = part.body[: rng.choice((4, 16))] + _chunks([rng.choice(parts)], rng)
         else:
             change(parts, names, rng, inside)
-    return data[:4] + _chunks(parts, rng, order)
+    return data[:4] + _chunks(parts, rng)
 
 
-def _chunks(parts: list[Part], rng: Random, order: Order) -> bytes:
+def _chunks(parts: list[Part], rng: Random) -> bytes:
     pads = (b"\0",) * 12 + (b"", b"a")
     return b"".join(
         part.name
-        + max(0, len(part.body) + part.lie).to_bytes(4, order)
+        + max(0, len(part.body) + part.lie).to_bytes(4, "little")
         + part.body
         + (rng.choice(pads) if len(part.body) % 2 else b"")
         for part in parts

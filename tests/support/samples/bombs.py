@@ -368,7 +368,6 @@ _HEADS: Final[dict[str, tuple[str, Callable[[], bytes]]]] = {
     "J2K": ("image/x-jp2-codestream", lambda: jp2s.codestream()[:-2]),
     "MP3": ("audio/mpeg", lambda: sounds.id3(sounds.words("TIT2", b"a")) + sounds.sound()),
     "ADTS": ("audio/aac", lambda: b"\xff\xf1\x50\x80\x02\x1f\xfc" + bytes(10)),
-    "AMR": ("audio/amr", lambda: b"#!AMR\n"),
     "FLAC": ("audio/flac", sounds.flac),
     "FLAC whose comments go on": ("audio/flac", lambda: sounds.flac()[:42] + b"\x84\xff\xff\xff"),
     "Ogg": ("audio/ogg", lambda: sounds.opus(sounds.comments())),
@@ -377,7 +376,6 @@ _HEADS: Final[dict[str, tuple[str, Callable[[], bytes]]]] = {
         lambda: b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0\1\0\1\0\x44\xac\0\0\x88\x58\1\0\2\0\x10\0",
     ),
     "AVI": ("video/x-msvideo", sounds.avi),
-    "AIFF": ("audio/x-aiff", sounds.aiff),
     "Matroska": ("video/x-matroska", matroskas.film),
     "Matroska of unknown size": (
         "video/x-matroska",
@@ -782,10 +780,6 @@ BOMBS: Final[dict[str, tuple[str, Callable[[], bytes | ByteSource]]]] = {
         ),
     ),
     "GIF: extensions": ("image/gif", lambda: b"GIF89a\1\0\1\0\0\0\0" + b"!\xfe\0" * 200_000 + b";"),
-    "AIFF: texts": (
-        "audio/x-aiff",
-        lambda: sounds.aiff(*[sounds.chunk(b"ANNO", b"1,2 " * 15_000, "big")] * 300),
-    ),
     **{f"{name}, sparse": (kind, lambda make=make: Sparse(make())) for name, (kind, make) in _HEADS.items()},  # type: ignore[misc]
 }
 """Name of the trick -> the content kind, and what makes the file."""
