@@ -1,15 +1,20 @@
-"""Private entries: keys that the standard does not name, in the dictionaries that each document has."""
+"""Private keys in the dictionaries that each document has; comments, and objects that nothing uses."""
 
 from __future__ import annotations
 
 import pytest
 
+from policyfs.redact.core.categories import Tells
+from policyfs.redact.core.patches import MemorySource, apply, in_order
 from policyfs.redact.pdf.objects import Reader
-from policyfs.redact.pdf.private_keys import is_private
+from policyfs.redact.pdf.private_keys import is_private, tells_nothing
+from policyfs.redact.registry import locate_in
 from tests.support.samples import pdfs
+from tests.support.samples.media import HOME
 from tests.support.samples.pdfs import PLACE, object_stream, packed, pdf, revised, stream
 from tests.unit.test_redact_pdf_pdf import IMAGE, inflated, run, spelt
 
+CITY = HOME.city.encode()
 NUMBERS = PLACE.replace(b",", b"")
 
 
@@ -122,3 +127,61 @@ def test_what_programs_add_is_gone(case):
     out = run(HIDING[case])
     assert not spelt(inflated(out))
     assert b"0 0 m 9 9 l S" in out
+
+
+def read(data: bytes, hide: Tells = Tells.LOCATION) -> bytes:
+    """The file as an app reads it."""
+    out = apply(data, in_order(locate_in("application/pdf", MemorySource(data), hide).patches, len(data)))
+    assert not locate_in("application/pdf", MemorySource(out), hide).patches
+    return out
+
+
+@pytest.mark.parametrize("comment", [b"%QDF-1.0\n", b"% 12\n", b"%" + CITY + b"\n"])
+def test_comments_go_between_and_in_objects(comment):
+    assert read(pdf(gap=comment)) == pdf(gap=bytes(len(comment)))
+    assert comment.strip() not in read(pdf(catalog=b"/Lang(en)\n" + comment))
+
+
+NOTHING = (
+    b"<<\n>>", b"[ /PDF /Text ]", b"<</Size 3>>", b"<</Kids[5 0 R]>>", b"[5 0 R 6 0 R null]", b"<</Names[]>>",
+    b"<</Type/Page/Parent 2 0 R/Resources<<>>/Rotate 90>>", b"true", b"<</Names[] >>", b"/DeviceRGB",
+    b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding/Name/Helv>>",
+    b"<</P 16 0 R/S/P/Type/StructElem/K[ 0] /Pg 3 0 R>>", b"[/ICCBased 9 0 R]", b"<</Border[0 0 1]>>",
+    b"<</Type/Outlines/Count 0>>",
+)  # fmt: skip
+SOMETHING = (
+    b"<</Size 47/Count 13>>", b"[47 48 16]", b"47.80453", b"<</Size 47804531304229>>", b"(Hallstatt)",
+    b"/Hallstatt", b"<</Hallstatt 5 0 R>>", b"[/Hallstatt]", b"<</Type/Hallstatt>>", b"<48616c6c>",
+    b"<</A<</B[(x)]>>>>",
+    b"<</P#61ge/Hallstatt>>", b"<</Size Hallstatt>>", b"<</Size -47>>", b"<</PieceInfo(x)>>",
+    b"<</EF 5 0 R>>",
+    b"<</BaseFont/ABCDEF+Hallstatt>>",
+    b"<</Border[47 0 13]>>",
+    b"<</S/GoTo/D(x)>>",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NOTHING)
+def test_unused_objects_without_data_stay(text):
+    assert tells_nothing(Reader(text + b"\n").value())
+    for data in (pdf({9: text}), pdf({8: object_stream({9: text})})):
+        assert read(data) == data
+
+
+@pytest.mark.parametrize("text", SOMETHING)
+def test_other_unused_objects_go(text):
+    assert not tells_nothing(Reader(text + b"\n").value())
+    assert text not in read(pdf({9: text}))
+
+
+def test_unused_objects_that_would_change_go():
+    """An entry of theirs goes by its key."""
+    for key in (b"VP", b"LGIDict", b"PieceInfo"):
+        text = b"<</Type/Page/%s 4 0 R>>" % key
+        assert text not in read(pdf({9: text}))
+
+
+def test_a_stream_that_nothing_refers_to_goes():
+    text = b"<</Length 7>>\nstream\n" + CITY[:7].ljust(7) + b"\nendstream"
+    assert CITY[:7] not in read(pdf({9: text}))
+    assert PLACE not in read(pdf({9: b"<</Length 0/Size(%s)>>" % PLACE}))

@@ -16,11 +16,10 @@ from policyfs.redact.core.categories import NOTHING, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
 from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.matroska.ebml import zero_patches
-from policyfs.redact.pdf import remnants
 from policyfs.redact.pdf.keys import Edits, edit, silenced
 from policyfs.redact.pdf.object_scan import HEAD_BYTES, MARK, Item, Scan
 from policyfs.redact.pdf.objects import Node, Reader, has_two_values, is_regular
-from policyfs.redact.pdf.private_keys import is_document_part
+from policyfs.redact.pdf.private_keys import is_document_part, tells_nothing
 from policyfs.redact.pdf.streams import (
     ObjectStream,
     Room,
@@ -215,7 +214,7 @@ class _Locator:
             raise NotThisKindError("a stream in it is used as metadata and as a table")
         kept = tables or item.header in self.hints
         if here.role == "file" or not (kept or item.number in reached):
-            if item.data or here.edits.taken or not remnants.tells_nothing(self.scan.value_of(item)):
+            if item.data or here.edits.taken or not tells_nothing(self.scan.value_of(item)):
                 self._null(item)
             return
         found: Found | None = Found()
@@ -275,10 +274,7 @@ class _Locator:
         self.found.notes.append(Note(at, end - at, "PDF", "unused object"))
 
     def _blank(self, start: int, end: int, tag: str) -> None:
-        """Zero comments, or other bytes between objects, except those with a constant text."""
-        text = self.source.read(start, min(end - start, remnants.MAX_BYTES + 1))
-        if remnants.is_constant(text, self.inner.hide):
-            return
+        """Zero comments, or other bytes between objects."""
         patches = list(zero_patches(self.source, start, end))
         self.found.patches += patches
         self.found.notes += [Note(start, end - start, "PDF", tag) for _ in patches]

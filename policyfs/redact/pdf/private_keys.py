@@ -126,3 +126,29 @@ def _guessed(node: Node) -> bytes:
     drawn = contents is not None and contents.kind in ("ref", "array")
     child = node.get(b"Parent") is not None and (drawn or node.get(b"Resources") is not None)
     return b"Page" if child or node.get(b"MediaBox") is not None else b""
+
+
+_MAX_NUMBERS: Final = 1
+_NUMBER: Final = re.compile(rb"\d{1,7}")
+_WORDS: Final = (b"null", b"true", b"false", b"0")
+
+
+def tells_nothing(node: Node) -> bool:
+    """Return True if an object has no data of its own: only references, keys and names of the standard, and
+    at most one whole number besides zeros.
+    """
+    waiting, numbers = [node], 0
+    while waiting:
+        here = waiting.pop()
+        if here.kind == "dict":
+            if any(key not in STANDARD_KEYS for key, _, _ in here.members):
+                return False
+            waiting += [value for _, _, value in here.members]
+        elif here.kind == "word" and here.text not in _WORDS:
+            numbers += 1
+            if numbers > _MAX_NUMBERS or _NUMBER.fullmatch(here.text) is None:
+                return False
+        elif here.kind == "string" or (here.kind == "name" and here.text not in STANDARD_KEYS):
+            return False
+        waiting += here.items
+    return True

@@ -30,7 +30,7 @@ from policyfs.redact.pdf.jbig2 import without_comments
 from policyfs.redact.pdf.keys import Edits, edit, silenced
 from policyfs.redact.pdf.object_scan import Item
 from policyfs.redact.pdf.objects import MAX_TOKENS, MalformedError, Node, Reader, is_regular
-from policyfs.redact.pdf.remnants import is_constant, tells_nothing
+from policyfs.redact.pdf.private_keys import tells_nothing
 
 MAX_XMP_BYTES: Final = 4 << 20
 MAX_OBJECTS: Final = 50_000
@@ -176,8 +176,7 @@ class ObjectStream:
             raise NotThisKindError("an object stream in it is malformed")
         tidy = bytearray(self.text)
         for found in _COMMENT.finditer(self.text, 0, first):
-            if not is_constant(found[0], inner.hide):
-                tidy[found.start() : found.end()] = b" " * len(found[0])
+            tidy[found.start() : found.end()] = b" " * len(found[0])
         done = first
         for number, offset in sorted(zip(numbers[::2], numbers[1::2], strict=True), key=lambda pair: pair[1]):
             reader = Reader(self.text, first + offset)
@@ -192,7 +191,7 @@ class ObjectStream:
             if node.start < done:
                 raise NotThisKindError("objects in it overlap")
             for start, end in [(done, node.start), *reader.comments]:
-                if not is_constant(self.text[start:end].strip(_BLANK), inner.hide):
+                if self.text[start:end].strip(_BLANK):
                     tidy[start:end] = b" " * (end - start)
             edits = edit(node, inner.hide, inner.budget, info=number in infos)
             bare = not edits.taken and tells_nothing(node)
@@ -200,7 +199,7 @@ class ObjectStream:
             if node.kind == "word" and node.text.isdigit() and len(node.text) <= 12:
                 self.integers.setdefault(number, set()).add(int(node.text))
             done = node.end
-        if not is_constant(self.text[done:].strip(_BLANK), inner.hide):
+        if self.text[done:].strip(_BLANK):
             tidy[done:] = b" " * (len(tidy) - done)
         self.tidy = bytes(tidy)
 
