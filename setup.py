@@ -5,6 +5,7 @@ Everything else about the package is in pyproject.toml.
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import shutil
@@ -39,16 +40,8 @@ def fuse_flags(question: str) -> list[str]:
     return answer.stdout.split()
 
 
-PARTS = (
-    "appender", "avc", "avc_directories", "avc_table", "bridge", "changes", "closes", "device", "direntries",
-    "events", "faults", "interposition", "lanes", "listing", "messages", "operations", "opens", "readers",
-    "saved_nodes", "seats", "store", "tree", "turns", "vectors", "vectors_taken", "work", "writers", "xattrs",
-)  # fmt: skip
-
-HEADERS = (
-    "avc", "avc_table", "bridge", "direntries", "handles", "lanes", "memory", "proc", "processors",
-    "request_kinds", "uniques", "wire",
-)  # fmt: skip
+# The bridge's rooms (docs/architecture/vectors.md) have its sources and headers.
+BRIDGE = "policyfs/kernel"
 
 # Building the package must not fail on a future compiler's new warning; our own builds must.
 STRICT = ["-Werror"] if os.environ.get("POLICYFS_STRICT_BUILD") else []
@@ -68,8 +61,9 @@ setup(
     ext_modules=[
         Extension(
             "policyfs.kernel._bridge",
-            [f"policyfs/kernel/_{part}.c" for part in PARTS],
-            depends=[f"policyfs/kernel/_{part}.h" for part in HEADERS],
+            sorted(glob.glob(f"{BRIDGE}/*/_*.c")),
+            depends=sorted(glob.glob(f"{BRIDGE}/*/_*.h")),
+            include_dirs=[BRIDGE],
             extra_compile_args=[*FLAGS, *fuse_flags("--cflags")],
             extra_link_args=[*fuse_flags("--libs"), *UNWINDER],
         ),

@@ -25,8 +25,8 @@ An app can make each read of its processes' files in /proc wait (policyfs.linux.
 leaves out such processes. But if they are so many that the thread cannot look at the others in time, the
 thread ends the connection.
 
-INVARIANT: the loop gives up the interpreter lock while it waits for the store (kernel/_device.c,
-kernel/_avc.c). Otherwise this thread could not run.
+INVARIANT: the loop gives up the interpreter lock while it waits for the store (kernel/device/_device.c,
+kernel/answers/_avc.c). Otherwise this thread could not run.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ class RawHandlers(FsPart):
 
     @guarded_now
     def write_dropped_now(self, request: Request) -> None:
-        """Refuse a WRITE if the bridge has dropped its data (kernel/_lanes.c). Other WRITEs go to pyfuse3."""
+        """Refuse a WRITE whose data the bridge has dropped (kernel/queue/_lanes.c). Others go to pyfuse3."""
         self._writer.give_up(request.nodeid, *requests.write_range(request))
 
     @guarded_now

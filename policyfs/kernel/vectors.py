@@ -93,7 +93,7 @@ COUNT_BYTES: Final = _COUNT.size
 OPENS_BYTES: Final = library.OPENS_BYTES
 """The size of the memory in which the bridge's handles outlive the process, in bytes."""
 _OPEN: Final = struct.Struct("=Qi")
-"""The beginning of a slot (kernel/_opens.c): the number of the handle, 0: none, and its file."""
+"""The beginning of a slot (kernel/answers/_opens.c): the number of the handle, 0: none, and its file."""
 OWN_BYTES: Final = library.OWN_BYTES
 """The size of the memory in which the nodes that the bridge makes outlive the process, in bytes."""
 exempt = library.exempt

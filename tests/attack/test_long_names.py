@@ -97,7 +97,7 @@ def furnish(mount: Mount) -> list[str]:
 def test_long_names_harm_neither_the_daemon_nor_other_names(long_names: Callable[..., Mount]) -> None:
     """Attack B3.2: Make names of up to 4 KiB on a FUSE store, so that the daemon crashes, or that others'
     listings end early
-    Guard: policyfs/kernel/_direntries.c::room_for,
+    Guard: policyfs/kernel/door/_direntries.c::room_for,
     policyfs/fs/namespace/readdir.py::DirectoryListings.names
     Also: tests/unit/test_kernel_direntries.py::test_names_of_four_kilobytes_have_room
     Without: ::test_listings_end_early_where_a_reply_takes_no_long_name

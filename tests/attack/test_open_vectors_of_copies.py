@@ -44,7 +44,7 @@ def test_a_copy_of_an_older_version_is_opened_no_more(
     """Also before the watch has told of the change, while the kernel keeps the file's name.
 
     Attack B4.10: Have the bridge open a redacted copy of an older version of the file
-    Guard: policyfs/kernel/_opens.c::is_current, policyfs/fs/redacted/copies.py::Redactor.is_final
+    Guard: policyfs/kernel/answers/_opens.c::is_current, policyfs/fs/redacted/copies.py::Redactor.is_final
     Also: tests/mount/test_open_vectors_of_copies.py
     """
     shown = shown_after_a_change(without(guards, POLICY, store, "--avc", "--app", "gallery"))

@@ -70,6 +70,7 @@ def _fetch(scratch: Path) -> Path:
 def compile_sources(headers: Path, sources: list[str]) -> int:
     """Return gcc's exit code."""
     flags = ["-fsyntax-only", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-D_FILE_OFFSET_BITS=64"]
+    flags.append(f"-I{CHECKOUT / 'policyfs/kernel'}")
     flags += [f"-isystem{headers / name}" for name in ("", "python3.13", "fuse3")]
     return subprocess.run(["gcc", *flags, *sources], cwd=CHECKOUT, check=False).returncode
 

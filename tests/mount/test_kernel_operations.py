@@ -234,7 +234,7 @@ def _taken_at_once(fs: Tiny, command: int, most: int) -> None:
 
 def test_what_the_door_takes_counts_as_under_way(tiny) -> None:
     """Attack D2.6: The same by requests that pyfuse3 does not handle: locks, copies, holes, statx, ioctl
-    Guard: policyfs/kernel/_operations.c::operations_take
+    Guard: policyfs/kernel/device/_operations.c::operations_take
     Without: ::test_what_rests_does_not_count_and_all_are_taken_at_once
     """
     _taken_at_once(tiny(door=True), fcntl.F_SETLK, UNDER_WAY)

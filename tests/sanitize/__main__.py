@@ -59,14 +59,14 @@ class Fault(NamedTuple):
 
 FAULTS: Final = (
     Fault(
-        "kernel/_device.c",
+        "kernel/device/_device.c",
         "unsigned char last[LAST_CAPACITY];",
         "unsigned char last[16];",
         "tests/mount/test_kernel_operations.py::test_handlers_answer_and_refuse",
         r"(global-buffer-overflow|runtime error)",
     ),
     Fault(
-        "kernel/_operations.c",
+        "kernel/device/_operations.c",
         "\tPy_XDECREF(result);\n\tPy_DECREF(pending);\n",
         "\tPy_XDECREF(result);\n",
         "tests/mount/test_ops_extra.py::test_space_is_given_back[passthrough on ext4]",

@@ -7,7 +7,7 @@
  */
 
 #define _GNU_SOURCE
-#include "_avc.h"
+#include "table/_avc.h"
 
 #include <fcntl.h>
 #include <stdio.h>

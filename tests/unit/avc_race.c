@@ -15,8 +15,8 @@
  */
 
 #define _GNU_SOURCE
-#include "_avc.h"
-#include "_wire.h"
+#include "table/_avc.h"
+#include "wire/_wire.h"
 
 #include <errno.h>
 #include <fcntl.h>

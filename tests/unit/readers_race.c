@@ -11,8 +11,8 @@
  */
 
 #define _GNU_SOURCE
-#include "_avc.h"
-#include "_bridge.h"
+#include "table/_avc.h"
+#include "queue/_queue.h"
 
 #include <errno.h>
 #include <fcntl.h>

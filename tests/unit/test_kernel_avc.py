@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.machine.counts import count, first
-from tests.support.machine.objects import KERNEL, build, options
+from tests.support.machine.objects import build, options, text_of
 
 PARTS = (
     "_avc.c", "_changes.c", "_avc_directories.c", "_avc_table.c", "_closes.c", "_events.c", "_messages.c",
@@ -35,8 +35,8 @@ def race(
     arena: Path, flags: tuple[str, ...], source: str | None = None, name: str = "_avc.c"
 ) -> subprocess.CompletedProcess[str]:
     """Compile the table with the race, and run it on a file system with birth times. source: of one file."""
-    files = (*(KERNEL / part for part in PARTS), RACE)
-    texts = {path.name: path.read_text(encoding="utf-8") for path in files}
+    texts = {part: text_of(part) for part in PARTS}
+    texts[RACE.name] = RACE.read_text(encoding="utf-8")
     if source is not None:
         texts[name] = source
     program = arena / "race"
@@ -50,7 +50,7 @@ def race(
 
 def source_with(good: str) -> tuple[str, str]:
     """The file that has this text, once, and its source."""
-    texts = {name: (KERNEL / name).read_text(encoding="utf-8") for name in PARTS}
+    texts = {name: text_of(name) for name in PARTS}
     (name,) = (name for name, text in texts.items() if good in text)
     assert texts[name].count(good) == 1, "the source has changed: plant the fault elsewhere"
     return name, texts[name]
@@ -72,7 +72,7 @@ def test_readers_and_changes_do_not_get_in_each_others_way(tmp_path: Path, flags
 
 
 def test_a_drop_without_its_locks_is_found_out(tmp_path: Path) -> None:
-    source = (KERNEL / "_avc_table.c").read_text(encoding="utf-8")
+    source = text_of("_avc_table.c")
     start, end = source.index("uint64_t avc_drop("), source.index("void avc_drop_all(")
     weaker = source[start:end].replace("\tavc_lock_all();\n", "").replace("\tavc_unlock_all();\n", "")
     assert weaker != source[start:end]
@@ -105,7 +105,7 @@ def test_a_fault_is_found_out(tmp_path: Path, good: str, bad: str, fault: str) -
 
 
 def test_a_request_that_nobody_knows_is_left_to_python_in_two_places(tmp_path: Path) -> None:
-    source = (KERNEL / "_avc.c").read_text(encoding="utf-8")
+    source = text_of("_avc.c")
     weaker = source.replace("return header.opcode == OPCODE_LOOKUP ||", "return true ||")
     assert weaker != source
     done = race(tmp_path, (), weaker)
@@ -191,7 +191,7 @@ def test_a_fault_of_the_events_is_found_out(tmp_path: Path, good: str, bad: str,
 
 @pytest.mark.soak
 def test_an_event_that_is_published_after_the_reply_is_found_out(tmp_path: Path) -> None:
-    source = (KERNEL / "_opens.c").read_text(encoding="utf-8")
+    source = text_of("_opens.c")
     early = "\t\tevents_put(number);"
     late = "\treturn true;\n}\n\nbool opens_answer_open("
     assert source.count(early) == source.count(late) == 1
@@ -204,7 +204,7 @@ def test_an_event_that_is_published_after_the_reply_is_found_out(tmp_path: Path)
 
 @pytest.mark.soak
 def test_opens_that_end_without_locks_are_found_out(tmp_path: Path) -> None:
-    source = (KERNEL / "_opens.c").read_text(encoding="utf-8")
+    source = text_of("_opens.c")
     weaker = source.replace("\tavc_lock_all();\n", "").replace("\tavc_unlock_all();\n", "")
     assert weaker != source
     done = race(tmp_path, (RACED,), weaker, "_opens.c")
@@ -215,7 +215,7 @@ def test_opens_that_end_without_locks_are_found_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("flags", [" | AT_STATX_DONT_SYNC", ""], ids=["mended", "as stat"])
 def test_no_answer_waits_for_a_file_system_on_top_of_a_name(tmp_path: Path, flags: str) -> None:
     """The event loop waits for the reader that answers, and all apps wait for the event loop."""
-    texts = [(KERNEL / part).read_text(encoding="utf-8") for part in PARTS]
+    texts = [text_of(part) for part in PARTS]
     assert sum(text.count(" | AT_STATX_DONT_SYNC") for text in texts) == 1
     texts = [text.replace(" | AT_STATX_DONT_SYNC", flags) for text in texts]
     program = tmp_path / "mounted"

@@ -13,9 +13,8 @@ import pytest
 
 from policyfs.kernel.bridge import pack_fh
 from policyfs.kernel.protocol import Opcode
-from tests.support.machine.objects import build
+from tests.support.machine.objects import KERNEL, build, text_of
 
-KERNEL = Path(__file__).resolve().parents[2] / "policyfs/kernel"
 HEADER = struct.Struct("=IIQQIIIHH")
 SETATTR = struct.Struct("=I84x")
 MODE, SIZE = 1, 8
@@ -92,7 +91,7 @@ SHARED_BYTES = 256 << 20
 @pytest.fixture
 def lanes(tmp_path: Path, request) -> Iterator[Lanes]:
     """A queue; in it a lane may hang for a time other than 5 s."""
-    source = (KERNEL / "_lanes.c").read_text(encoding="utf-8")
+    source = text_of("_lanes.c")
     assert HANGS in source
     source = source.replace(HANGS, f"#define HANGS_MS {getattr(request, 'param', 5000)}")
     build(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.machine.counts import count
-from tests.support.machine.objects import KERNEL, build, options
+from tests.support.machine.objects import build, options, text_of
 
 HERE = Path(__file__).parent
 MILLISECONDS = count(250, 60_000)
@@ -26,7 +26,7 @@ def race(
     arena: Path, flags: tuple[str, ...], good: str = "", bad: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Compile the sources, one of them with *bad* in place of *good*, and run the race."""
-    texts = [(KERNEL / name).read_text(encoding="utf-8") for name in SOURCES]
+    texts = [text_of(name) for name in SOURCES]
     if good:
         texts = [text.replace(good, bad) for text in texts]
     program = arena / "race"
@@ -57,7 +57,7 @@ def test_each_request_is_answered_once_and_in_order(tmp_path: Path, flags: tuple
     ids=["order not kept", "event loop not told"],
 )
 def test_a_fault_is_found_out(tmp_path: Path, good: str, bad: str, fault: str) -> None:
-    assert sum((KERNEL / name).read_text(encoding="utf-8").count(good) for name in SOURCES) == 1
+    assert sum(text_of(name).count(good) for name in SOURCES) == 1
     done = race(tmp_path, (), good, bad)
     assert done.returncode == 1, done.stdout
     assert fault in done.stdout
@@ -69,7 +69,7 @@ TESTED_LOOK = "extern int look_at_caller(const struct wire_in_header *); cpu = l
 
 def test_a_reader_looks_at_a_caller_only_before_the_answer(tmp_path: Path) -> None:
     """A caller who has the answer may end, and leave the last reference to its memory to the reader."""
-    assert (KERNEL / "_readers.c").read_text(encoding="utf-8").count(LOOK) == 1
+    assert text_of("_readers.c").count(LOOK) == 1
     done = race(tmp_path, (), LOOK, TESTED_LOOK)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " 0 looks" not in done.stdout
@@ -80,7 +80,7 @@ REGISTERED = "epoll_ctl(readers.epoll, EPOLL_CTL_ADD, readers.fd, &event)"
 
 def test_no_request_waits_for_ever_where_the_device_cannot_be_watched(tmp_path: Path) -> None:
     """epoll_ctl(2) may fail for want of memory, and the readers must not rest then."""
-    assert (KERNEL / "_readers.c").read_text(encoding="utf-8").count(REGISTERED) == 1
+    assert text_of("_readers.c").count(REGISTERED) == 1
     failing = f"({{ static unsigned times; times++ % 2 ? {REGISTERED} : (errno = ENOMEM, -1); }})"
     done = race(tmp_path, (), REGISTERED, failing)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -103,6 +103,6 @@ FAILING_READS = READ.replace("read(", "times++ % 400 < 200 ? (errno = ENOMEM, -1
 )
 def test_the_event_loop_sleeps_though_memory_was_short(tmp_path: Path, good: str, bad: str) -> None:
     """Only the end of the session keeps the event loop awake. The readers begin, and go on, later."""
-    assert sum((KERNEL / name).read_text(encoding="utf-8").count(good) for name in SOURCES) == 1
+    assert sum(text_of(name).count(good) for name in SOURCES) == 1
     done = race(tmp_path, (), good, bad)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -217,8 +217,8 @@ class HandleTable:
     @property
     def has_plenty(self) -> bool:
         """True if at most a quarter of handles and descriptors is in use, so that every app's share has room
-        for all that the source can open (kernel/_opens.c). INVARIANT: it opens files only while this is True:
-        it does not know the shares."""
+        for all that the source can open (kernel/answers/_opens.c). INVARIANT: it opens files only while this
+        is True: it does not know the shares."""
         return self.shares.used <= self.shares.limit // 4 and self.descriptors.used <= (
             self.descriptors.limit // 4
         )

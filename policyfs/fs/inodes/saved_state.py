@@ -92,11 +92,11 @@ class SavedState:
         self.work = memoryview(self._memory)[HEADER_BYTES:opens]
         """The requests that the bridge has begun and not answered (kernel/work.py)."""
         self.opens = memoryview(self._memory)[opens:counts]
-        """The handles that the bridge gives out by itself (kernel/_opens.c)."""
+        """The handles that the bridge gives out by itself (kernel/answers/_opens.c)."""
         self.counts = memoryview(self._memory)[counts:own]
-        """The look-ups that the bridge answers by itself (kernel/_avc_table.c)."""
+        """The look-ups that the bridge answers by itself (kernel/table/_avc_table.c)."""
         self.own = memoryview(self._memory)[own:at]
-        """The nodes that the bridge makes (kernel/_tree.c)."""
+        """The nodes that the bridge makes (kernel/answers/_tree.c)."""
         for slots, room in tables:
             made.append(RecordTable(self._memory, at, slots, room))
             self.parts.append((at, RecordTable.size_bytes(slots, room)))

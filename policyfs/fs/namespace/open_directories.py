@@ -73,8 +73,8 @@ class OpenDirectories:
     @property
     def has_plenty(self) -> bool:
         """True if at most a quarter of the limit of names is in use: every app's share has room for all that
-        the bridge can open (kernel/_opens.c). INVARIANT: it opens directories only then: it does not know the
-        shares."""
+        the bridge can open (kernel/answers/_opens.c). INVARIANT: it opens directories only then: it does
+        not know the shares."""
         return self.shares.used <= self.shares.limit // 4
 
     def _keep_plenty(self) -> None:

@@ -236,7 +236,7 @@ class ExtendedAttributes(FsPart):
 
 def absence(name: bytes) -> OSError:
     """Return the error for an xattr outside "user.", which no object of a mount has. For capabilities,
-    kernel/_avc.c gives it.
+    kernel/answers/_avc.c gives it.
 
     EOPNOTSUPP for system.* (ACLs) and SELinux labels, after which `ls -l` stops asking; else ENODATA:
     getcap(8) and Samba take any other error for a failure."""

@@ -1,4 +1,4 @@
-"""Events of requests that the bridge has answered by itself (kernel/_events.c): repeats of a decided,
+"""Events of requests that the bridge has answered by itself (kernel/table/_events.c): repeats of a decided,
 recorded open, and opens and changes by one decision for all files in a directory.
 
 They have the same path, rules and policy, since a rename or a reload first drops the vector, and differ only

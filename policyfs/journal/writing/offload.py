@@ -1,8 +1,8 @@
 """Writes to the trail that the event loop begins, and a thread without the interpreter lock carries out.
 
-The loop makes the lines, and the thread (kernel/_appender.c) only writes them: a Python thread would compete
-with the loop for the interpreter lock at every system call. A Python thread that takes the writer's lock
-(WriterLock) first waits for the end of a write under way, and never finds one.
+The loop makes the lines, and the thread (kernel/door/_appender.c) only writes them: a Python thread would
+compete with the loop for the interpreter lock at every system call. A Python thread that takes the writer's
+lock (WriterLock) first waits for the end of a write under way, and never finds one.
 """
 
 from __future__ import annotations

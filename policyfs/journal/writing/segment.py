@@ -13,7 +13,7 @@ from policyfs.journal.files.segments import UNLOCK, flock
 
 
 class Appender(Protocol):
-    """A thread that appends to a file without the interpreter lock (kernel/_appender.c)."""
+    """A thread that appends to a file without the interpreter lock (kernel/door/_appender.c)."""
 
     def begin(self, fd: int, offset: int, data: bytes, /) -> bool:
         """Begin to write *data* at *offset*, the end of the file. Return False if no thread can do this."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-ASIDE: Final = b"policyfs-aside-"  # also in kernel/_listing.c
+ASIDE: Final = b"policyfs-aside-"  # also in kernel/door/_listing.c
 """The beginning of all temporary names."""
 
 

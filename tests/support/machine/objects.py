@@ -17,6 +17,12 @@ DEADLINE_S: Final = 60
 KERNEL: Final = CHECKOUT / "policyfs/kernel"
 
 
+def text_of(name: str) -> str:
+    """Return the text of a file of the bridge, in one of its rooms."""
+    (found,) = KERNEL.glob(f"*/{name}")
+    return found.read_text(encoding="utf-8")
+
+
 def options(*more: str) -> tuple[str, ...]:
     """The flags for parts of policyfs/kernel in a program without Python: the same for all, which then
     share what was compiled. more: sanitizers."""

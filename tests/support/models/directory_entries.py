@@ -1,4 +1,4 @@
-"""The names of a directory by position, in plain Python: what policyfs/kernel/_direntries.c does in C."""
+"""The names of a directory by position, in plain Python, as policyfs/kernel/door/_direntries.c has them."""
 
 from __future__ import annotations
 
