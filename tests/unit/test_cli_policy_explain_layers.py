@@ -22,9 +22,15 @@ def test_the_line_of_a_layer() -> None:
     assert told(Layer("mode bits", 13, "why")) == "  refused by: mode bits"
 
 
+BRAKED = {"brakes": {"on": {"camera": {}}}}
+
+
 @pytest.mark.parametrize(
     ("move", "old", "new", "options", "layer", "error"),
     [
+        ("rename", "a", "b", BRAKED, "brake", errno.EDQUOT),
+        ("rename", "a", "b", {"brakes": {"on": {"gallery": {}}}}, None, 0),
+        ("link", "a", "b", BRAKED, None, 0),
         ("rename", "a", "b", {}, None, 0),
         ("rename", "a", "a", {}, None, 0),
         ("rename", "none", "b", {}, "store", errno.ENOENT),
@@ -43,7 +49,7 @@ def test_the_layer_that_refuses_a_move(
 ) -> None:
     (tmp_path / "a").write_bytes(b"words")
     status = {"admits": {"any": True}, "read_only": False, "posix": False, "store": str(tmp_path)} | options
-    engine = engine_of(OPEN)
+    engine = engine_of(OPEN + "- {id: brake, limit: {changes: 9, within: 1h}}\n")
     directory = os.open(tmp_path, os.O_RDONLY)
     stat = statx(directory, b"a")
     os.close(directory)

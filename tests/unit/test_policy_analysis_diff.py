@@ -185,3 +185,20 @@ def test_words_that_say_the_same_are_no_difference(before: str, after: str):
     every = ALL % ""
     old, new = (policy_of(every + f"- {{id: r, require: {{{text}}}}}") for text in (before, after))
     assert diff(old, new) == diff(new, old) == ((), ())
+
+
+def test_a_limit_that_counts_less_is_wider():
+    limit = "- {id: brake, limit: {changes: %d, within: %s}, who: {app: %s}}"
+    old = policy_of(ALL % "" + limit % (200, "10m", "camera"))
+    for rules, wider, words in (
+        (limit % (300, "10m", "camera"), True, "200 files within 10m before, 300 files within 10m now"),
+        (limit % (200, "5m", "camera"), True, "200 files within 10m before, 200 files within 5m now"),
+        (limit % (100, "1h", "camera"), False, "200 files within 10m before, 100 files within 1h now"),
+        (limit % (200, "10m", "gallery"), True, "counts other changes than before"),
+        ("", True, "the limit brake is removed"),
+    ):
+        new = policy_of(ALL % "" + rules)
+        [note] = diff(old, new).notes
+        assert (note.direction is Direction.WIDER, words in note.text) == (wider, True), note
+    [note] = diff(policy_of(ALL % ""), old).notes
+    assert (note.direction, note.text) == (Direction.NARROWER, "the limit brake is new")

@@ -342,3 +342,12 @@ def test_only_some_of_many_rules_are_named() -> None:
 def test_under_a_dry_run_nothing_is_kept() -> None:
     engine = engine_of(RULES, monitor=True)
     assert "--monitor" in kept_by_kernel(engine, engine.state_of(b"/x"), FileType.REGULAR)
+
+
+def test_a_limit_counts_changes_of_what_exists():
+    limit = "- {id: brake, limit: {changes: 200, within: 10m}, who: {app: camera}}"
+    asked = Asked('- {id: all, allow: [all], paths: "/**"}\n' + limit)
+    for request, counts in (("unlink", True), ("write", True), ("create", False), ("read", False)):
+        found = explained(asked, "camera", request, "/a")
+        assert said(found)["brake"].startswith("matches: " if counts else "no: "), request
+        assert ("rule brake may stop the app" in found.cause) == counts, request

@@ -19,6 +19,7 @@ from policyfs.linux.permission import first_refusal
 from policyfs.policy.decide import Engine
 from policyfs.policy.errors import harmless
 from policyfs.policy.explain.explain import REQUESTS, Explanation, MoveExplanation, open_refusal
+from policyfs.policy.explain.rule_lines import NO
 from policyfs.redact.core.values import Outcome
 
 _CHANGES: Final = Op.WRITE | Op.CREATE | Op.DELETE | Op.ATTR
@@ -29,7 +30,7 @@ times to now (utimens). All other changes of attributes are only for the file's 
 
 class Layer(NamedTuple):
     """The first part of the system that refuses a request, with the reason. name: policy, mount, store,
-    read-only, mode bits, sniffing, redaction, or held writes. error: the errno."""
+    brake, read-only, mode bits, sniffing, redaction, or held writes. error: the errno."""
 
     name: str
     error: int
@@ -55,6 +56,7 @@ def refusing_layer(
     if not decision.allowed:
         return Layer("policy", decision.errno, explanation.cause)
     layer = _special(found) or _absent(status, ops, decision, found, caller)
+    layer = layer or _braked(status, explanation, found)
     if layer is not None:
         return layer
     by_writers = explanation.request == "utimens" and not _owns(found, caller)
@@ -88,12 +90,23 @@ def refusing_layer_of_move(
         return Layer("policy", move.decision.errno, move.cause)
     if move.request == "link" and new.stat is not None:
         return _absent(status, Op.CREATE, move.decision, new, caller)
+    if move.request == "rename" and (layer := _braked(status, move.ends[0], old)) is not None:
+        return layer
     for ops, end in ((Op.DELETE if move.request == "rename" else Op(0), old), (Op.CREATE, new)):
         for check in (_read_only, _mode_bits):
             layer = check(status, ops, move.decision, end, caller)
             if layer is not None:
                 return layer
     return None
+
+
+def _braked(status: Json, explanation: Explanation, found: LiveFile) -> Layer | None:
+    """Return the refusal if the brake of the app is on, and its limit counts this change. (A file that the
+    app has just created does not count.)"""
+    counts = any(line.effect == "limit" and line.verdict != NO for line in explanation.lines)
+    if not counts or found.stat is None or explanation.who not in part(part(status, "brakes"), "on"):
+        return None
+    return Layer("brake", errno.EDQUOT, "the app has changed too many files (`policyfs brake`)")
 
 
 def _not_admitted(status: Json, caller: Caller) -> Layer | None:

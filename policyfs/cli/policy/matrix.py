@@ -15,7 +15,9 @@ from policyfs.cli.policy.matrix_text import as_json, text_of
 from policyfs.errors import EXIT_OK, PolicyfsError
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.analysis.matrix import MAX_GLOBS, matrix
+from policyfs.policy.explain.exemption import who_text
 from policyfs.policy.globs.classes import TooHardError
+from policyfs.trail.lines.table import shown
 
 
 def run_matrix(args: argparse.Namespace) -> int:
@@ -33,6 +35,10 @@ def run_matrix(args: argparse.Namespace) -> int:
         print(json.dumps(as_json(found), indent=2))
     else:
         print(text_of(found, args.width or columns(), colours=wanted(sys.stdout)))
+        for rule in policy.rules:
+            if rule.limit is not None:
+                who = "everyone" if rule.who is None else who_text(rule.who)
+                print(f"{rule.id}: at most {rule.limit} are removed, overwritten or renamed by {shown(who)}")
     return EXIT_OK
 
 

@@ -102,6 +102,8 @@ class Weigher:
         if rule.effect is Effect.CONTENT and not self._profile.can_fill:
             return NO, "no rule could allow this caller to write or create a file here"
         if rule.limit is not None:
+            if self._ops & Op.CREATE:
+                return NO, "a new file does not count"
             return "matches", f"an existing file that is changed here counts: at most {rule.limit}"
         if live.match(self._facts) is Truth.YES:
             return "matches", f"it applies to {words_of(touched)}, and all its conditions hold"
