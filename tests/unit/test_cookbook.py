@@ -67,6 +67,8 @@ def test_each_rule_decides_some_line(policy: str) -> None:
     answers = [ask(made, row) for row in lines]
     assert {row.app for row in lines} >= {app.name for app in made.policy.apps}
     for left_out in made.policy.rules:
+        if left_out.limit is not None:  # it decides nothing: tests/mount/test_brake.py
+            continue
         kept = tuple(rule for rule in made.policy.rules if rule is not left_out)
         without = compile_policy(replace(made.policy, rules=kept))
         now = [told(ask(without, row), audit=True) for row in lines]

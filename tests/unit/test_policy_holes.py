@@ -174,6 +174,12 @@ HOLES = [
         "lint test",
     ),
     Hole(
+        "untrusted-sync", "a limit that stops nothing",
+        "changes: 200",
+        "changes: 20000",
+        "diff",
+    ),
+    Hole(
         "home-server", "inner names for one more",
         "who: {not: {app: [syncthing, backup]}}",
         "who: {not: {app: [syncthing, backup, frame]}}",

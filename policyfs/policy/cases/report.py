@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from policyfs.policy.cases.run import Result
 from policyfs.policy.errors import harmless
-from policyfs.policy.model import Policy
+from policyfs.policy.model import Policy, Rule
 
 
 class Outcome(NamedTuple):
@@ -26,7 +26,12 @@ class Outcome(NamedTuple):
     def uncovered(self) -> list[str]:
         """Return the rules that had no effect on any answer in the tests, in the order of the policy."""
         reached = set().union(*(result.rules for result in self.results)) if self.results else set()
-        return [rule.id for rule in self.policy.rules if rule.id not in reached]
+        return [rule.id for rule in self._deciding if rule.id not in reached]
+
+    @property
+    def _deciding(self) -> list[Rule]:
+        """The rules that can have an effect on an answer: all but limits."""
+        return [rule for rule in self.policy.rules if rule.limit is None]
 
     def text(self) -> str:
         """Return the failed tests and a summary as text."""
@@ -35,7 +40,7 @@ class Outcome(NamedTuple):
 
     def _sum(self) -> Iterator[str]:
         uncovered = self.uncovered()
-        rules = len(self.policy.rules)
+        rules = len(self._deciding)
         if uncovered:
             yield f"{self.name}: no test reaches {', '.join(map(harmless, uncovered))}"
         failed = len(self.failed)
