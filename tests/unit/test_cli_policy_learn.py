@@ -106,6 +106,19 @@ def test_json(place: Path):
     assert all(rule["ids"] and rule["app"] == "gallery" for rule in found["rules"])
 
 
+def test_what_is_not_proposed_counts_as_kept_back(place: Path):
+    """So many of the app's requests were refused that no rule is proposed for it, or another mount refused
+    what one allowed."""
+    many = [denied(f"/DCIM/{number}.jpg", errno=13, rules=("trial",)) for number in range(2_001)]
+    allowed = [opened("/DCIM/1/2.jpg"), by_camera("list", "opendir", "/Empty")]
+    write_recorded(place / "trail", HOME, [*allowed, *many])
+    found = json.loads(policyfs("policy", "learn", "trail", "--json").stdout)
+    held = [(one["guard"], one["app"], one["requests"]) for one in found["kept_back"]]
+    assert ("elsewhere", "gallery", 1) in held
+    assert found["used"] == 1
+    assert "gallery open, once" in found["policy"]
+
+
 def test_bad_input(place: Path):
     assert "there is no trail at trail" in policyfs("policy", "learn", "trail").stderr
     write_recorded(place / "trail", HOME, USED)

@@ -17,7 +17,7 @@ from policyfs.domain import DENY_UNKNOWN
 from policyfs.errors import EXIT_OK, EXIT_REFUSED
 from policyfs.policy.analysis.diff import Block, Note
 from policyfs.policy.analysis.invariants import load_policy
-from policyfs.policy.analysis.outcomes import Direction
+from policyfs.policy.analysis.outcomes import Aspect, Direction
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.exceptions import PREFIX, without_exceptions
 from policyfs.policy.globs.classes import TooHardError
@@ -45,12 +45,12 @@ def run_learn(args: argparse.Namespace) -> int:
     trail, wanted = opened(args)
     check_names(trail, wanted)
     requests, evidence = RecordedRequests(trail, wanted), Evidence()
-    words, bounds = _collect(requests, evidence)
+    words, bounds, kept = _collect(requests, evidence)
     if len(bounds) == 1:
         evidence.bound = bounds[0]
     elif any(bound.redacts for bound in bounds):  # none of several is taken over
         requests, evidence = RecordedRequests(trail, wanted), Evidence()
-        _collect(requests, evidence, is_bound=False)
+        *_, kept = _collect(requests, evidence, is_bound=False)
     text, wider = "", None
     while rules := proposals(evidence):
         text = silenced(text_of(rules, evidence, words))
@@ -59,6 +59,9 @@ def run_learn(args: argparse.Namespace) -> int:
             continue
         wider = _wider(bounds, engine)
         if wider is None or not evidence.narrow(globs_of(rules, wider)):
+            if evidence.refused:
+                _count_lost(RecordedRequests(trail, wanted), kept, evidence, engine)
+                text = silenced(text_of(rules, evidence, words))
             break
     else:
         print("policyfs: this trail has no request that a proposed rule could allow", file=sys.stderr)
@@ -75,10 +78,11 @@ def run_learn(args: argparse.Namespace) -> int:
 
 def _collect(
     requests: RecordedRequests, evidence: Evidence, *, is_bound: bool = True
-) -> tuple[set[str], list[Bound]]:
-    """Add all requests to the evidence. Return all redacted words, and the policies at the end. is_bound:
-    True if the proposal takes over rules of the policy at the end."""
-    words: set[str] = set()
+) -> tuple[set[str], list[Bound], set[int]]:
+    """Add all requests to the evidence. Return all redacted words, the policies at the end, and hashes of the
+    ids of requests that are kept back. is_bound: True if the proposal takes over rules of the policy at the
+    end."""
+    words, kept = set[str](), set[int]()
     lasting = _LastingRules(requests)
     bounds: dict[tuple[str, bool], Bound] = {}
     for one in requests:
@@ -92,13 +96,27 @@ def _collect(
         taken_away = bound is not None and not bound.allows(
             one.recorded, one.path, one.new_path, empty=one.empty
         )
-        evidence.add(
+        guard = evidence.add(
             one.recorded, one.path, one.weight, one.id, denied_by_rule=_denied(requests, one.recorded),
             by_exception=not lasting.allow(one), taken_away=taken_away,
             only_own=bound is not None and bound.allows_only_own(one.recorded, one.path),
             raw=is_bound and bound is not None and bound.redacts,
         )  # fmt: skip
-    return words, list(bounds.values())
+        if guard is not None:
+            kept.add(hash(one.id()))
+    return words, list(bounds.values()), kept
+
+
+def _count_lost(requests: RecordedRequests, kept: set[int], evidence: Evidence, engine: Engine) -> None:
+    """Count as kept back what the proposal refuses all the same: because another mount refused it to the app,
+    or because too many of the app's requests were refused."""
+    replayer = Replayer(engine, requests.engine)
+    for one in requests:
+        if one.recorded.allowed and hash(one.id()) not in kept:
+            asked = replayer.asked(one.recorded)
+            verdict = replayer.decide(asked, one.path, one.new_path, empty=one.empty)
+            if verdict.direction is Direction.NARROWER and verdict.aspect is Aspect.ACCESS:
+                evidence.lose(one.recorded, one.weight, one.id)
 
 
 def _wider(bounds: Sequence[Bound], proposal: Engine) -> list[Block | Note] | None:

@@ -146,6 +146,11 @@ class Evidence:
         self.contradicting.setdefault(key, id_())
         return True
 
+    def lose(self, recorded: Recorded, count: int, id_: Callable[[], str]) -> None:
+        """Count added requests that the proposal refuses as kept back."""
+        self.used -= count
+        self._keep_back(Guard.ELSEWHERE, recorded, count, id_)
+
     def narrow(self, globs: set[tuple[str, str]]) -> bool:
         """Add globs with apps, for later proposals. Return False if all are known."""
         known = len(self.too_wide)

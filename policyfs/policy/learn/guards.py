@@ -19,6 +19,7 @@ class Guard(enum.Enum):
     STRANGER = "the caller is not an app"
     DENIED = "a rule of the recorded policy denies the request"
     TAKEN_AWAY = "the policy in force at the end of the trail does not surely allow the request"
+    ELSEWHERE = "the proposal refuses what is also on record as refused, perhaps by another mount"
     EXCEPTION = "only an exception of the recorded policy allows the request"
     PRIVATE = "the file is in a private directory"
     DELETE = "the request deletes or moves a file"
