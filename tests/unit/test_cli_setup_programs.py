@@ -245,3 +245,11 @@ def _row(one: Profile) -> str:
     about = ", ".join(asked_about + ["brake"] * bool(one.brake))
     why = "; ".join(f"{name}: {found.not_asked}" for name, found in questions.items() if found.not_asked)
     return f"| {one.program} | {one.writes} | {about} | {why} |".replace("  ", " ")
+
+
+@pytest.mark.parametrize("image", ["linuxserver/transmission", "qbittorrentofficial/qbittorrent-nox"])
+def test_programs_that_download_own_their_downloads(image: str) -> None:
+    """`tighten` proposes no end of writing there after a week without downloads."""
+    profile = profile_of(image, "")
+    assert profile is not None
+    assert list(own_paths(profile, {"/downloads": "/Downloads", "/films": "/Films"})) == ["/Downloads"]

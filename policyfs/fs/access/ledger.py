@@ -225,7 +225,7 @@ def current() -> Ledger | None:
 def paced(
     method: Callable[P, Coroutine[object, object, R]],
 ) -> Callable[P, Coroutine[object, object, R]]:
-    """Wrap a method that opens a file: on PacedError wait, holding nothing, and call it again."""
+    """Wrap a method that opens a file: on PacedError wait, without a lease, lock or descriptor, and again."""
 
     @functools.wraps(method)
     async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -275,7 +275,7 @@ def _are_in_64_bits(*times_ns: int) -> bool:
 
 
 def _is_repeat(node: Node, sort: int) -> bool:
-    """Return True for a directory, else from the second request of a sort on: find(1) looks once."""
+    """Return True for a directory, else from the second request of a sort on: find(1) looks at each once."""
     return node.ftype is FileType.DIRECTORY or _is_asked_before(node, sort)
 
 
