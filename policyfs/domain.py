@@ -129,13 +129,31 @@ class Principal:
         return self.app if self.app is not None else "stranger"
 
 
+_UNITS: Final = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
+
+
+class Keep(NamedTuple):
+    """A requirement to keep what a change would lose. age_s: the shortest time in seconds. strict: True if
+    the change is refused where nothing can be kept; False if it is only put on record."""
+
+    age_s: int
+    strict: bool
+
+    @property
+    def words(self) -> str:
+        """The requirement in words for people."""
+        unit_s, unit = next(one for one in _UNITS if not self.age_s % one[0])
+        else_ = "" if self.strict else ", if it can be"
+        return f"what is removed or overwritten is kept for {self.age_s // unit_s}{unit}{else_}"
+
+
 @dataclass(frozen=True, slots=True)
 class RuleMatch:
     """One rule that had an effect on a decision.
 
-    effect: ``allow``, ``deny``, ``redact`` or ``content``. op: the operation on which the rule had this
-    effect. certain: False if the rule matched only because a fact was unknown. monitor: True if the effect
-    was only recorded.
+    effect: ``allow``, ``deny``, ``redact``, ``content`` or ``keep``. op: the operation on which the rule had
+    this effect. certain: False if the rule matched only because a fact was unknown. monitor: True if the
+    effect was only recorded.
     """
 
     rule: str
@@ -159,7 +177,8 @@ class Decision:
     ids of rules that would deny or allow the request, but are only recorded; would_deny can also have
     tally.NO_ALLOW. quarantine: True if a file that fails the content requirements is kept for the
     administrator. monitored_content: content requirements (rule, kinds) that are checked but not enforced. If
-    a written file does not meet one, the trail records the rule as ``would_deny``.
+    a written file does not meet one, the trail records the rule as ``would_deny``. keep: None if nothing
+    needs to be kept of what the request removes or overwrites.
     """
 
     allowed: bool
@@ -173,6 +192,7 @@ class Decision:
     would_allow: tuple[str, ...] = ()
     monitored_content: tuple[tuple[str, frozenset[str]], ...] = ()
     quarantine: bool = False
+    keep: Keep | None = None
 
     @property
     def in_draft(self) -> bool:

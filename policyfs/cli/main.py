@@ -40,6 +40,8 @@ _COMMANDS: Final = {
     "inspect": ("inspect", "show the data in a file that policyfs can hide"),
     "audit": ("audit.command", "read, search and verify the trail"),
     "quarantine": ("quarantine", "list, show, release or drop refused files"),
+    "undo": ("kept.undo", "take back what an app has removed or changed since a time"),
+    "kept": ("kept.kept", "list, show, restore or drop what apps have lost and `keep` has kept"),
     "owner": ("owners.owner", "show, set, export and import the owners of files"),
     "doctor": ("machine.doctor", "list what is slow or impossible on this machine, with remedies"),
 }

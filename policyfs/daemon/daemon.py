@@ -66,6 +66,9 @@ from policyfs.policy.decide import Engine
 from policyfs.policy.model import Limit
 from policyfs.store import quarantine as refused
 from policyfs.store.facts import StoreFacts
+from policyfs.store.kept.bins import Bins, machine_id
+from policyfs.store.kept.kept_files import KeptFiles
+from policyfs.store.kept.room import Room
 from policyfs.store.locking.leases import LeaseKeeper
 from policyfs.store.owner import Owners
 from policyfs.store.pool import Pool
@@ -142,6 +145,7 @@ class Daemon:
             watch=self._watch, journal=self.journal, remembered=self.remembered, warn=self._warn,
             quarantine=refused.Quarantine(self._options.trail / refused.NAME), pool=self._pool,
             brakes=Brakes(self._options.trail, self._tell_brake),
+            kept=self.kept,
         )  # fmt: skip
         self.fs = FileSystem(self._settings(), engine, base, self._bugs)
         self._undo.callback(self.fs.close)
@@ -286,6 +290,10 @@ class Daemon:
             self.remembered = remembered_for(path, tree.root_fd, self._log.warning, self._identify)
             self._undo.callback(self.remembered.close)
         self._watch = self._open_watch(facts)
+        bins = Bins(tree.making_fd, machine_id())
+        self._undo.callback(bins.close)
+        room = Room(tree.making_fd, options.keep_bytes)
+        self.kept = KeptFiles(tree, bins, room, most_bytes=options.keep_file_bytes)
         return owners
 
     def _identify(self, lane: Hashable) -> str:
@@ -514,7 +522,7 @@ class Daemon:
         return Duties(
             (*beats, self._garbage.tick, self.fs.expire, Conditions(self._log, conditions(self)).tend),
             settle=self.fs.bridge_handles.events.settle, trail=self.journal, losses=self._losses,
-            kills=self._kills, lost=self.sniffer.losses, findings=self.remembered,
+            kills=self._kills, kept=self.kept, lost=self.sniffer.losses, findings=self.remembered,
             links=None if self._watch is None else partial(self._take_changes, links=True),
         )  # fmt: skip
 

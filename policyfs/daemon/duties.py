@@ -17,6 +17,9 @@ from policyfs.daemon.pace import Pace
 from policyfs.daemon.worker_losses import WorkerLosses
 from policyfs.journal.writing.journal import Journal
 from policyfs.kernel.operations import BugLog
+from policyfs.store.kept.kept_files import KeptFiles
+
+_TEND_S: Final = 3600.0
 
 
 class Duties:
@@ -30,14 +33,16 @@ class Duties:
 
     def __init__(
         self, at_once: tuple[Callable[[], bool | None], ...], *, settle: Callable[[], None], trail: Journal,
-        losses: WorkerLosses, kills: Kills, lost: Callable[[], tuple[Mapping[str, int], str]],
-        findings: Remembered | None, links: Callable[[], Awaitable[bool]] | None,
+        losses: WorkerLosses, kills: Kills, kept: KeptFiles,
+        lost: Callable[[], tuple[Mapping[str, int], str]], findings: Remembered | None,
+        links: Callable[[], Awaitable[bool]] | None,
     ) -> None:  # fmt: skip
         self._at_once = at_once
         self._settle = settle
         self._trail = trail
         self._losses = losses
         self._kills = kills
+        self._kept = kept
         self._lost = lost
         self._findings = findings
         self._links = links
@@ -47,7 +52,7 @@ class Duties:
         """Return the background tasks."""
         keeping = () if self._findings is None else (self.keep_findings,)
         taking = () if self._links is None else (self.take_links,)
-        return self.tend, self.flush_trail, *keeping, *taking
+        return self.tend, self.flush_trail, self.tend_kept, *keeping, *taking
 
     async def tend(self) -> None:
         """Call the functions that never wait (at_once), once in each turn, until cancelled."""
@@ -72,6 +77,17 @@ class Duties:
             if self._trail.is_due or self._losses.is_due(counts):
                 await trio.to_thread.run_sync(self._losses.flush, counts, error)
             again = self._trail.is_busy or self._losses.is_due(self._lost()[0])
+
+    async def tend_kept(self) -> None:
+        """Write records for undo to the disk, and remove what is kept no longer, until cancelled."""
+        kept, due = self._kept, 0.0
+        while True:
+            if trio.current_time() >= due or kept.room.is_crowded:
+                due = trio.current_time() + _TEND_S
+                await trio.to_thread.run_sync(kept.tend)
+            if not kept.bins.is_synced:
+                await trio.to_thread.run_sync(kept.bins.sync)
+            await self._pace.next_turn(again=not kept.bins.is_synced)
 
     async def keep_findings(self) -> None:
         """Write kinds and plans of files into their database when there are new ones, until cancelled."""

@@ -42,6 +42,10 @@ class MountOptions:
     told: dict[str, object] = field(default_factory=dict)
     quarantine_bytes: int = 1 << 30
     quarantine_files: int = 1000
+    keep_file_bytes: int = 256 << 20
+    """The largest file of which a copy is kept before an app overwrites it (`require: {keep: AGE}`)."""
+    keep_bytes: int = 0
+    """The limit of all that is kept for undo; 0: a tenth of the file system."""
     nodes: int = MAX_NODES
     xattrs: bool = True
     keys: Path | None = None

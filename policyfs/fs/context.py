@@ -9,6 +9,7 @@ from typing import Final, NoReturn
 from policyfs.domain import Audit, Decision
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.gate import Gate
+from policyfs.fs.access.kept_changes import KeptChanges
 from policyfs.fs.inodes.caller import Caller
 from policyfs.fs.inodes.handles import Handle, HandleTable
 from policyfs.fs.inodes.node_table import NodeTable
@@ -32,7 +33,7 @@ class FsContext:
 
     held: marks of files with held bytes, for other daemons of the store. locks: limits waits under the
     kernel's locks. name_lock: keeps other daemons from changes of a name. intents: for a daemon after this
-    one. facts: the features of the store."""
+    one. facts: the features of the store. kept: keeps what changes would lose, for undo."""
 
     tree: Tree
     nodes: NodeTable
@@ -45,6 +46,7 @@ class FsContext:
     intents: Intents
     replaced_files: ReplacedFiles
     facts: StoreFacts
+    kept: KeptChanges
 
     def note_held(self, handle: Handle, state: OpenState) -> None:
         """Mark a file if it has held bytes, else remove its mark, and save these bytes for the next daemon.
@@ -98,6 +100,7 @@ class FsPart:
         self._intents = fs.intents
         self._held = fs.held
         self._replaced_files = fs.replaced_files
+        self._kept = fs.kept
         self._remote = fs.facts.remote
         self._note_held = fs.note_held
 

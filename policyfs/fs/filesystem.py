@@ -14,6 +14,7 @@ from policyfs.fs.access.audit import Recorder
 from policyfs.fs.access.facts import FactFinder
 from policyfs.fs.access.gate import Gate
 from policyfs.fs.access.hiding_owners import HidingOwners
+from policyfs.fs.access.kept_changes import KeptChanges
 from policyfs.fs.access.ledger import current as current_ledger
 from policyfs.fs.access.shown_modes import ShownModes
 from policyfs.fs.access.views import Views
@@ -183,7 +184,7 @@ class FileSystem:
         intents = Intents(current_ledger)
         return FsContext(
             tree, nodes, handles, resolver, gate, held, name_lock, self.kernel_locks, intents,
-            self._replaced_files, self._base.facts,
+            self._replaced_files, self._base.facts, KeptChanges(gate, tree, self._base.kept),
         )  # fmt: skip
 
     def _locks_in_store(self) -> Latches | None:

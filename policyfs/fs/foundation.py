@@ -12,6 +12,7 @@ from policyfs.fs.inodes.caller import Admitted
 from policyfs.fs.path_bounds import MAX_NODES
 from policyfs.journal.writing.journal import Journal
 from policyfs.store.facts import StoreFacts
+from policyfs.store.kept.kept_files import KeptFiles
 from policyfs.store.locking.leases import LeaseKeeper
 from policyfs.store.owner import Owners
 from policyfs.store.pool import Pool
@@ -83,6 +84,7 @@ class Foundation:
     watch: Watch | None
     journal: Journal
     quarantine: Quarantine
+    kept: KeptFiles
     remembered: Remembered | None
     warn: Callable[[str, bytes], None]
     pool: Pool | None = None

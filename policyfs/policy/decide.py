@@ -198,6 +198,7 @@ class Engine:
             answer.allowed
             and not answer.would_deny
             and answer.audit is not Audit.REQUIRED
+            and answer.keep is None
             and self.view(who, state).raw
             and not self.needs(who, Op.ALL, state, FileType.REGULAR)
         )

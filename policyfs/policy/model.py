@@ -9,7 +9,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from policyfs.domain import Audit, Op
+from policyfs.domain import Audit, Keep, Op
 
 UidRange = tuple[int, int]
 """A range of uids: the first and the last uid. Both belong to the range."""
@@ -43,6 +43,7 @@ class Effect(enum.Enum):
     LIMIT = "limit"
     REDACT = "redact"
     CONTENT = "content"
+    KEEP = "keep"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +116,13 @@ class Rule:
     """One rule. Fields that do not apply to the rule's effect are empty.
 
     ops: ``READ`` for REDACT, ``WRITE | CREATE`` for CONTENT, where CREATE stands only for the new path of
-    rename and link: a new file is empty. paths: globs; None: every path. unless: blocks that end a match.
+    rename and link: a new file is empty, and ``WRITE | DELETE | ATTR`` for KEEP. paths: globs; None: every
+    path. unless: blocks that end a match.
     errno: of a deny; None: the default. raw_types: for REDACT, and for CONTENT with ``no`` or ``clean``.
     limit: of LIMIT, which has ``WRITE | DELETE``.
     overridden: the kinds in the text of ``raw_types`` that policyfs can redact, so that they have no effect.
     audit: None if it sets no level. monitor: True if it is only recorded. quarantine: True if refused files
-    are kept.
+    are kept. keep: of KEEP.
     """
 
     id: str
@@ -142,6 +144,7 @@ class Rule:
     monitor: bool = False
     description: str = ""
     quarantine: bool = False
+    keep: Keep | None = None
 
     @property
     def blocks(self) -> tuple[Block, ...]:

@@ -141,5 +141,5 @@ def _decision(engine: Engine, who: Principal, state: PathState) -> Decision | No
 
 def _is_plain(decision: Decision) -> bool:
     monitored = decision.would_deny or decision.would_allow or decision.monitored_content
-    checked = decision.redact or decision.content or decision.quarantine
+    checked = decision.redact or decision.content or decision.quarantine or decision.keep
     return decision.allowed and not (monitored or checked) and decision.audit is not Audit.REQUIRED

@@ -65,7 +65,7 @@ class Owners:
         """
         if self._trusted:
             value = get_xattr(fd, OWNER_XATTR)
-            return OWNER_NONE if value is None else _decode(value, stat)
+            return OWNER_NONE if value is None else decode(value, stat)
         if self._reader is not None and stat.btime_ns:
             return self._get_row(self._reader, stat)
         return OWNER_NONE
@@ -165,7 +165,8 @@ def _signed(number: int) -> int:
     return number - (1 << 64) if number >> 63 else number
 
 
-def _decode(value: bytes, stat: Stat) -> str:
+def decode(value: bytes, stat: Stat) -> str:
+    """Return the owner in an xattr of the object with these attributes, or OWNER_NONE."""
     parts = value.split(b":", 3)
     if len(parts) != 4 or parts[:3] != [_FORMAT, b"%d" % stat.ino, b"%d" % stat.btime_ns]:
         return OWNER_NONE

@@ -51,7 +51,7 @@ class Parts:
     def works(self, *, findings: bool = True) -> tuple[Callable, ...]:
         duties = Duties(
             (self.tend,), settle=lambda: self.done("settled"), trail=self, losses=_Losses(self),
-            kills=_Kills(self), lost=lambda: (self.lost, "why"),
+            kills=_Kills(self), kept=_Kept(self), lost=lambda: (self.lost, "why"),
             findings=_Findings(self) if findings else None, links=self.take_links if findings else None,
         )  # fmt: skip
         return duties.works()
@@ -81,6 +81,21 @@ class _Kills:
     def flush(self) -> None:
         self.parts.kill = False
         self.parts.done("kill recorded")
+
+
+class _Kept:
+    is_crowded = is_synced = False
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.room = self.bins = self
+
+    def tend(self) -> None:
+        self.parts.done("kept tended")
+
+    def sync(self) -> None:
+        self.is_synced = True
+        self.parts.done("kept synced")
 
 
 class _Findings:
@@ -118,7 +133,7 @@ def test_nothing_is_flushed_if_nothing_is_due() -> None:
     parts.is_due = parts.is_waiting = False
     clock = trio.testing.MockClock(autojump_threshold=0)
     trio.run(_run, parts, 4 * PERIOD_S, clock=clock)
-    assert set(parts.happened) == {"tended", "settled", "steps", "links taken"}
+    assert set(parts.happened) == {"tended", "settled", "steps", "links taken", "kept tended", "kept synced"}
     assert parts.happened.index("settled") < parts.happened.index("steps")
 
 
@@ -149,7 +164,7 @@ def test_a_kill_is_recorded_once() -> None:
 
 
 def test_without_a_database_findings_are_no_duty() -> None:
-    assert [work.__name__ for work in Parts().works(findings=False)] == ["tend", "flush_trail"]
+    assert [work.__name__ for work in Parts().works(findings=False)] == ["tend", "flush_trail", "tend_kept"]
 
 
 def test_all_turns_come_at_the_same_times() -> None:

@@ -68,7 +68,8 @@ class Scene:
         fs: Any = SimpleNamespace(
             tree=SimpleNamespace(root_fd=0), nodes=nodes, gate=self.gate,
             resolver=SimpleNamespace(dirfd=self.dirfd), handles=None, name_lock=None, locks=None,
-            intents=None, held=None, note_held=None, replaced_files=None, facts=SimpleNamespace(remote=False),
+            intents=None, held=None, note_held=None, replaced_files=None, kept=None,
+            facts=SimpleNamespace(remote=False),
         )  # fmt: skip
         self.repeats = Repeats(fs, self.views, self.timeouts)  # type: ignore[arg-type]
         self.reply: Any = SimpleNamespace(entry_timeout=0)

@@ -115,7 +115,7 @@ class Scene:
         )
         self.replaced: Any = SimpleNamespace(find=lambda node: -1, is_wanted=lambda node: False)
         self.fs: Any = SimpleNamespace(
-            replaced_files=self.replaced, facts=SimpleNamespace(remote=False), nodes=nodes,
+            replaced_files=self.replaced, kept=None, facts=SimpleNamespace(remote=False), nodes=nodes,
             handles=self.table, gate=self.gate, tree=None, resolver=None, name_lock=None,
             locks=None, intents=None, held=None, note_held=None,
         )  # fmt: skip

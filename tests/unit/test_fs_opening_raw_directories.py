@@ -53,7 +53,7 @@ class Scene:
             tree=None, nodes=self.nodes, handles=self.handles, resolver=SimpleNamespace(dirfd=self.dirfd),
             gate=SimpleNamespace(generation=1, engine=None, shows_all_in=lambda who, state: self.shows_all),
             name_lock=None, locks=None, intents=None, note_held=None,
-            held=SimpleNamespace(tell=lambda opened: None), replaced_files=self.replaced,
+            held=SimpleNamespace(tell=lambda opened: None), replaced_files=self.replaced, kept=None,
             facts=SimpleNamespace(remote=False),
         )  # fmt: skip
         self.raw, self.unchanging = (

@@ -192,8 +192,8 @@ rules:
 """) == [
         ('rule "r": has allow and deny', 5, 28),
         ('rule "s": has none of allow, deny, limit, require', 6, 5),
-        ('rule "t", require: must have exactly one of redact, content, no, clean', 7, 22),
-        ('rule "u", require: must have exactly one of redact, content, no, clean', 8, 22),
+        ('rule "t", require: must have exactly one of redact, content, no, clean, keep', 7, 22),
+        ('rule "u", require: must have exactly one of redact, content, no, clean, keep', 8, 22),
     ]
 
 

@@ -32,7 +32,7 @@ from policyfs.trail.text.report_page import PageData, page
 from policyfs.trail.text.sentences import describe
 
 _KINDS = frozenset(
-    {"mount", "proof", "policy", "failed", "close", "detached", "quarantine", "brake", "killed"}
+    {"mount", "proof", "policy", "failed", "close", "detached", "quarantine", "brake", "undo", "killed"}
 )
 _QUICK_BYTES = 256 << 20
 _WEIGHT = "sum(ifnull(repeats, 1))"

@@ -14,7 +14,7 @@ from policyfs.cli.common.on_record import existing
 from policyfs.cli.machine.findings import Finding, State
 from policyfs.linux.mountinfo import fuse_mounts_below
 from policyfs.store.facts import StoreFacts
-from policyfs.store.names.aside_names import is_aside
+from policyfs.store.names.aside_names import KEPT, is_aside
 from policyfs.store.pool import Pool
 from policyfs.store.store_record import MARKER
 from policyfs.store.trial import ROWS, probe
@@ -171,6 +171,8 @@ def check_left_aside(store: str) -> Iterator[Finding]:
                 for entry in entries:
                     if is_aside(entry.name) and not entry.name.startswith(os.fsencode(MARKER)):
                         found.append(entry.path)
+                    if entry.name == KEPT:  # what apps have lost, by any name
+                        continue
                     if entry.is_dir(follow_symlinks=False) and entry.path not in others:
                         left_to_do.append(entry.path)
         except OSError as error:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 GOES_ON: Final = frozenset({
     "copy_max", "copies_max", "trail_segment", "trail_keep", "trail_keep_age", "trail_keep_size",
-    "quarantine_max", "quarantine_files", "watch", "keeper", "nodes_max",
+    "quarantine_max", "quarantine_files", "keep_max_file", "keep_size", "watch", "keeper", "nodes_max",
 })  # fmt: skip
 """The options that an upgrade may change. Others are agreed on with the kernel, or with apps that have files
 open, or change what is in force."""

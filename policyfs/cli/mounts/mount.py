@@ -105,6 +105,10 @@ def add_options(parser: argparse.ArgumentParser, *, needs_policy: bool = True) -
     size_help = "size of all refused files to keep for each app (1G)"
     add("--quarantine-max", type=size, default="1G", metavar="SIZE", help=size_help)
     count_help = "number of refused files to keep for each app (1000)"
+    file_help = "largest file to copy before an app under `keep` overwrites it (256M)"
+    add("--keep-max-file", type=size, default="256M", metavar="SIZE", help=file_help)
+    undo_help = "size of all that `keep` keeps in the store (default: a tenth of its file system)"
+    add("--keep-size", type=size, default="0", metavar="SIZE", help=undo_help)
     add("--quarantine-files", type=number, default=1000, metavar="N", help=count_help)
 
 
@@ -316,6 +320,7 @@ def _options(
         copy_bytes=args.copy_max,
         cache_bytes=args.copies_max, segment_bytes=args.trail_segment, keep=_retention(args),
         policy_modes=args.modes == "policy", told=start.told,
+        keep_file_bytes=args.keep_max_file, keep_bytes=args.keep_size,
         quarantine_bytes=args.quarantine_max, quarantine_files=args.quarantine_files,
         nodes=args.nodes_max or default_nodes(usable_bytes(), _mounts_of_site()),
         xattrs=not args.no_xattrs,

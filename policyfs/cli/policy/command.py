@@ -84,7 +84,7 @@ def run_check(args: argparse.Namespace) -> int:
 
 def _sum_up(policy: Policy) -> str:
     counts = {effect: sum(rule.effect is effect for rule in policy.rules) for effect in Effect}
-    requires = counts[Effect.REDACT] + counts[Effect.CONTENT]
+    requires = counts[Effect.REDACT] + counts[Effect.CONTENT] + counts[Effect.KEEP]
     proved = f", {_plural(len(policy.invariants), 'invariant')} proved" if policy.invariants else ""
     gone = len(ended(policy))
     live = len(policy.exceptions) - gone

@@ -98,6 +98,8 @@ class OptionsDoc(Strict):
     trail_keep: Annotated[Text, _as_option(number)] | None = None
     trail_keep_age: Annotated[Text, _as_option(age)] | None = None
     trail_keep_size: Size | None = None
+    keep_max_file: Size | None = None
+    keep_size: Size | None = None
     quarantine_max: Size | None = None
     quarantine_files: Annotated[Text, _as_option(number)] | None = None
 

@@ -39,7 +39,7 @@ from policyfs.fs.inodes.resolver import Resolver
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import Engine, PathState
-from policyfs.policy.rules.tally import least
+from policyfs.policy.rules.tally import least, strongest
 
 _NOT_SHOWN: Final = Decision(allowed=False, errno=errno.ENOENT)
 _EACH: Final = tuple(Op)  # an iteration over Op.ALL takes twenty times as long
@@ -415,6 +415,7 @@ def stricter(one: Decision | None, other: Decision) -> Decision:
             would_allow=tuple(dict.fromkeys(one.would_allow + other.would_allow)),
             monitored_content=tuple(dict.fromkeys(one.monitored_content + other.monitored_content)),
             quarantine=one.quarantine or other.quarantine,
+            keep=strongest((one.keep, other.keep)),
         )
     denials = [decision for decision in (one, other) if not decision.allowed]
     return Decision(

@@ -14,7 +14,7 @@ from policyfs.domain import FileType, Lane, View
 from policyfs.fs.inodes.placement import PlacedNode, Placement
 from policyfs.fs.path_bounds import KEPT_NAMES, MAX_LEVELS, PathTooLongError
 from policyfs.policy.decide import PathState
-from policyfs.store.names.aside_names import is_aside
+from policyfs.store.names.aside_names import is_reserved
 
 if TYPE_CHECKING:
     from policyfs.fs.inodes.open_state import OpenState
@@ -329,8 +329,8 @@ NamesForgotten = Callable[[Node], None]
 
 def check_room(parent: Node, name: bytes) -> None:
     """Raise PathTooLongError for a name whose path would be too long, OSError (EACCES) for policyfs's own
-    (is_aside())."""
-    if is_aside(name):
+    (is_reserved())."""
+    if is_reserved(name):
         raise OSError(errno.EACCES, "policyfs keeps such names for itself", name)
     if not parent.has_room(name):
         raise PathTooLongError(name)

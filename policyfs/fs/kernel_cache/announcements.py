@@ -40,7 +40,7 @@ from policyfs.fs.access.gate import Gate
 from policyfs.fs.inodes.node import ROOT_ID, Node
 from policyfs.fs.inodes.node_table import PHANTOMS, NodeTable
 from policyfs.kernel.bridge import FH_DIRECT_IO, FH_NOFLUSH, pack_fh, pyfuse3
-from policyfs.store.names.aside_names import is_aside
+from policyfs.store.names.aside_names import is_reserved
 from policyfs.store.watch import Change, WatchEvent, inode_hint
 
 _MOST: Final = 16_384
@@ -204,7 +204,7 @@ class Announcements:
 
     def _place(self, parent: Node, event: WatchEvent) -> Place | None:
         name = event.name
-        if name is None or is_aside(name) or not parent.lookups:
+        if name is None or is_reserved(name) or not parent.lookups:
             return None
         ftype = FileType.DIRECTORY if event.is_dir else FileType.REGULAR
         if self._is_shown(parent, name, ftype) is False:

@@ -126,6 +126,8 @@ class Creator(FsPart):
 
     def _begin(self, parent: Node, name: bytes, caller: Caller, fd: int = -1) -> None:
         """Keep the intent to give a new object its name. fd: -1 if it will be made with that name."""
+        state = self._gate.engine.child(parent.state, name)
+        self._kept.create(caller, parent.path(), state, self._resolver.dirfd(parent))
         if not self._intents.are_kept:
             return
         inode = (0, 0)

@@ -24,7 +24,7 @@ from policyfs.fs.kernel_cache.repeats import Repeats
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import PathState
-from policyfs.store.names.aside_names import is_aside
+from policyfs.store.names.aside_names import is_reserved
 
 _DIRECTORY_SIZE: Final = 4096
 _WITH_FACTS: Final = (FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK)
@@ -83,7 +83,7 @@ class Lookup(FsPart):
         INVARIANT: for a name that the path alone hides, no call on the store depends on the name: the reply
         takes as long as for an absent name (decision 10), except for a directory that others use
         (_held_directory)."""
-        if is_aside(name):
+        if is_reserved(name):
             raise pyfuse3.FUSEError(errno.ENOENT)
         check_room(parent, name)
         dirfd = self._resolver.dirfd_on_the_way(parent)  # first: perhaps the parent was moved elsewhere

@@ -14,6 +14,7 @@ from policyfs.domain import NO_FACTS, Audit, Decision, Facts, FileType, Op, Prin
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.brakes import Changed, braked
 from policyfs.fs.access.gate import stricter
+from policyfs.fs.access.kept_changes import Replaced
 from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.checked.change_lock import ChangeLock
@@ -188,6 +189,8 @@ class Renamer(FsPart):
                 self._check_files(*decided)  # an open, or the record, took a moment, too
             try:
                 with self._open_files.bytes_stay(old_key), self._open_files.bytes_stay(new_key):
+                    if new_key != old_key:
+                        self._keep(caller, call, here, to, (old_stat, new_stat), exchange=exchange)
                     self._move(*decided, unique=caller.unique)
             except OSError as error:
                 _unless_lost(error, partial(elsewhere, *asked, exchange=exchange), refuse)
@@ -204,6 +207,26 @@ class Renamer(FsPart):
         ]
         if len({side.key for side, _ in sides}) == len(sides):
             self._gate.count(caller, call, paths[0], *changed, new_path=paths[1])
+
+    def _keep(
+        self, caller: Caller, call: Call, here: _Side, to: _Side, stats: tuple[Stat, Stat | None],
+        *, exchange: bool,
+    ) -> None:  # fmt: skip
+        """Record the rename for undo, and keep what it replaces, as far as rules ask for it."""
+        keeps = [
+            None if side.end is None else self._gate.engine.decide(
+                caller.principal, Op.SEE | Op.DELETE, side.state, side.end.ftype, side.end.facts
+            ).keep
+            for side in (here, to)
+        ]  # fmt: skip
+        if not any(keeps):
+            return
+        old, new = (
+            (self._resolver.dirfd(side.parent), side.name, child_path(side.parent, side.name))
+            for side in (here, to)
+        )
+        replaced = None if stats[1] is None else Replaced(stats[1], keeps[1])
+        self._kept.rename(caller, call, keeps[0], (*old, stats[0]), new, replaced, exchange=exchange)
 
     def _check_places(self, generation: int, *sides: _Side) -> None:
         """Raise PolicyChangedError if a reload has come since the facts were found, or StaleNodeError if a

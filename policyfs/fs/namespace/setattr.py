@@ -6,11 +6,12 @@ import contextlib
 import errno
 import os
 import stat as stat_bits
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from policyfs.domain import Facts, FileType, Op
 from policyfs.fs.access.audit import Call
+from policyfs.fs.access.kept_changes import exact
 from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.context import FsContext, FsPart
 from policyfs.fs.data.sync import FileSync
@@ -140,6 +141,10 @@ class AttributeSetter(FsPart):
         if self._set_id_bits is None:  # with --posix the kernel has checked this by the caller's groups
             self._native_limits(change, stat, caller)
         self._gate.recorder.decided(caller, call, node.path(), decision)
+        if decision.keep is not None:
+            change = replace(change, atime_ns=exact(change.atime_ns), mtime_ns=exact(change.mtime_ns))
+            asked = {name: getattr(change, name) for name in ("mode", "uid", "gid", "atime_ns", "mtime_ns")}
+            self._kept.attributes(caller, call, decision.keep, node.path(), fd, stat, asked)
         if change.uid is not None or change.gid is not None:
             with self._open_files.bytes_stay(node.ino):
                 self._chown(change, stat, fd, caller)

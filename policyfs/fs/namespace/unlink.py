@@ -85,12 +85,15 @@ class Remover(FsPart):
         try:
             if directory:
                 self._resolver.still(parent, name, stat)
-                self._tree.rmdir(dirfd, name)
+                if stat.ftype is not FileType.DIRECTORY or decision.keep is None:
+                    self._tree.rmdir(dirfd, name)
+                else:
+                    self._kept.remove(caller, call, decision.keep, path, dirfd, name, stat)
             elif stat.ftype is FileType.DIRECTORY:
                 raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), name)
             else:
                 with self._open_files.bytes_stay(key):
-                    if not self._tree.remove_same(dirfd, name, stat):
+                    if not self._kept.remove(caller, call, decision.keep, path, dirfd, name, stat):
                         raise StaleNodeError
             self._entries.drop(key, parent, name)
         except BaseException:

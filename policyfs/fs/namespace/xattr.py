@@ -163,6 +163,7 @@ class ExtendedAttributes(FsPart):
                 if _is_user(name):
                     self._bans.check(node, caller, call, facts)
                 self._gate.recorder.decided(caller, call, node.path(), decision)
+                self._kept.xattr(caller, call, decision.keep, node.path(), path_fd, name, value)
                 with self._open_files.bytes_stay(node.ino):
                     if set_id_bits is not None and name in ACLS:
                         self._with_fd(node, lambda fd: set_id_bits.set_acl(fd, name, value, caller))
@@ -184,6 +185,8 @@ class ExtendedAttributes(FsPart):
             read = self._tree.acl if name in ACLS else self._tree.getxattr
             self._with_fd(node, lambda fd: read(fd, name))  # later its absence tells that it was removed
             self._intents.begin(Intent(caller.unique, ChangeKind.ATTRIBUTE, Side(node.nodeid)))
+        path = node.path()
+        self._with_fd(node, lambda fd: self._kept.xattr(caller, call, decision.keep, path, fd, name))
         with self._open_files.bytes_stay(node.ino):
             try:
                 self._with_fd(node, lambda fd: remove(fd, name))

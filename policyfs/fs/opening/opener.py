@@ -234,6 +234,7 @@ class Opener(FsPart):
             raise RuntimeError("a handle of a node that is not open")
         try:
             after = None
+            self._kept.released(handle)
             if handle.writable and handle.fd >= 0:
                 after = version_of(self._tree.fstat(handle.fd))
             if handle.writable or handle.mode is Mode.MEDIATED:

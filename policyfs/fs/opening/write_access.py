@@ -50,6 +50,8 @@ class WriteAccess(FsPart):
         handle, node = opening.handle, opening.request.node
         if opening.request.writing:
             handle.fd = await self.writer(node, opening.fd, appends=self._may_only_append(opening))
+            request, decision = opening.request, opening.decision
+            await self._kept.before_writing(handle, request.call, decision, opening.stat, opening.owner)
             await self.before_writing(node, handle, opening.stat)
 
     @staticmethod

@@ -13,6 +13,7 @@
 #define KINDS 16 /* DT_* types */
 #define REPLY_MOST (128u << 10)
 #define ASIDE "policyfs-aside-" /* the prefix of temporary names (store/names/aside_names.py) */
+#define KEPT ".policyfs-kept" /* likewise: the directory of what is kept */
 
 struct linux_dirent {
 	uint64_t ino;
@@ -108,7 +109,7 @@ static bool take_one(struct listing *self, const struct wanted *wanted, const st
 
 	if (strcmp(found->name, ".") == 0 || strcmp(found->name, "..") == 0)
 		return true;
-	if (strncmp(found->name, ASIDE, sizeof(ASIDE) - 1) == 0) /* see store/names/aside_names.py */
+	if (strncmp(found->name, ASIDE, sizeof(ASIDE) - 1) == 0 || strcmp(found->name, KEPT) == 0) /* see store/names/aside_names.py */
 		return true;
 	is_python = is_left(wanted, found->ino);
 	if (is_python < 0 || !find_decided(wanted, found->name, &shown, &hidden))

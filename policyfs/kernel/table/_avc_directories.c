@@ -26,6 +26,7 @@ struct directory {
 
 #define NONE (~0u)
 #define ASIDE "policyfs-aside-" /* see store/names/aside_names.py */
+#define KEPT ".policyfs-kept"
 
 static struct {
 	struct directory *all;
@@ -97,7 +98,8 @@ bool raw_excepts(const struct raw *raw, const char *name, size_t size)
 	for (const char *one = raw->excepted; one < end; one += strlen(one) + 1)
 		if (strlen(one) == size && memcmp(one, name, size) == 0)
 			return true;
-	return size >= sizeof(ASIDE) - 1 && memcmp(name, ASIDE, sizeof(ASIDE) - 1) == 0;
+	return (size >= sizeof(ASIDE) - 1 && memcmp(name, ASIDE, sizeof(ASIDE) - 1) == 0) ||
+	       (size == sizeof(KEPT) - 1 && memcmp(name, KEPT, sizeof(KEPT) - 1) == 0);
 }
 
 /* ---- Changing: the event loop only, with all locks ---------------------------------------------- */

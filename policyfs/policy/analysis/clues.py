@@ -51,6 +51,7 @@ _CAUSES: Final = {
     Aspect.REDACTION: (Effect.REDACT, Effect.REDACT),
     Aspect.CONTENT: (Effect.CONTENT, Effect.CONTENT),
     Aspect.QUARANTINE: (Effect.CONTENT, Effect.CONTENT),
+    Aspect.KEEP: (Effect.KEEP, Effect.KEEP),
     Aspect.RECORD: tuple(Effect)[:2],
 }
 """For each aspect, the effects of the rules that can cause the change: in the old policy, and in the new."""

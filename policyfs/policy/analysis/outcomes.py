@@ -6,7 +6,7 @@ import enum
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
-from policyfs.domain import DENY_UNKNOWN, Decision, Facts, View, banned, hides_at_least, to_clean
+from policyfs.domain import DENY_UNKNOWN, Decision, Facts, Keep, View, banned, hides_at_least, to_clean
 from policyfs.errors import errno_name
 from policyfs.policy.rules.profile import Profile
 
@@ -28,6 +28,7 @@ class Aspect(enum.Enum):
     RECORD = "record"
     ERRNO = "errno"
     QUARANTINE = "quarantine"
+    KEEP = "keep"
     IO = "io"
 
 
@@ -61,6 +62,11 @@ def changes(before: Decision, after: Decision) -> Iterator[Change]:
         kept = ("refused files are lost", "refused files are kept")
         told = kept[before.quarantine], kept[after.quarantine]
         yield Change(Direction.OTHER, Aspect.QUARANTINE, *told)
+    if before.keep != after.keep:
+        old_s, new_s = (0 if one.keep is None else one.keep.age_s for one in (before, after))
+        wider = new_s < old_s or (new_s == old_s and not (after.keep and after.keep.strict))
+        direction = Direction.WIDER if wider else Direction.NARROWER
+        yield Change(direction, Aspect.KEEP, keeping(before.keep), keeping(after.keep))
     # redaction itself raises the level, and its end lowers the level: that is no change of the record
     weaker = bool(after.redact) and after.audit < before.audit
     if weaker or (before.audit != after.audit and redacts is None):
@@ -150,6 +156,11 @@ def redaction(words: frozenset[str]) -> str:
     named = sorted(words - {DENY_UNKNOWN})
     told = f"{', '.join(named)} removed" if named else "unchanged bytes"
     return f"{told}, {DENY_UNKNOWN}" if DENY_UNKNOWN in words else told
+
+
+def keeping(keep: Keep | None) -> str:
+    """Return a text for the requirement to keep what is removed or overwritten."""
+    return "what is removed or overwritten is lost" if keep is None else keep.words
 
 
 def content(requirements: Iterable[frozenset[str]]) -> str:

@@ -43,5 +43,5 @@ class Shapes:
 
 def _shape(live: Live) -> tuple[object, ...]:
     rule = live.rule
-    effect = (rule.effect, rule.ops, rule.errno, rule.redact, rule.content, rule.quarantine)
+    effect = (rule.effect, rule.ops, rule.errno, rule.redact, rule.content, rule.quarantine, rule.keep)
     return (live.shape, live.raw.names, *effect, rule.audit, rule.monitor)

@@ -226,6 +226,7 @@ def content_of(rule: Rule) -> tuple[object, ...]:
         rule.audit,
         rule.monitor,
         rule.quarantine,
+        *(() if rule.keep is None else (rule.keep,)),
     )
 
 

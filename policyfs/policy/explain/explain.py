@@ -304,6 +304,8 @@ def _answer(decision: Decision) -> str:
         parts.append(f"only with content of {', '.join(sorted(kinds))}")
     if decision.quarantine:
         parts.append("refused files go to the quarantine")
+    if decision.keep is not None:
+        parts.append(decision.keep.words)
     if decision.would_deny:
         parts.append(f"would be denied by {', '.join(decision.would_deny)}")
     return "; ".join(parts)

@@ -35,7 +35,7 @@ from policyfs.policy.moves.comparison import Budget, Comparison, Worse
 from policyfs.policy.rules.callers import Caller
 from policyfs.policy.rules.facts import FILE_TYPES, Truth, content_met
 from policyfs.policy.rules.profile import Profiles
-from policyfs.policy.rules.rights_map import asks_more, differs, gains
+from policyfs.policy.rules.rights_map import asks_more, differs, gains, keeps_less
 from policyfs.policy.rules.sample_callers import callers_at, sample_uids
 from policyfs.policy.rules.states import Paths, PathState
 from policyfs.policy.rules.table import Situated, Table
@@ -261,7 +261,15 @@ class Mover:
             )
         if not self.gain(old.state, new.state, old.ftype, same_directory=same_directory):
             return True
+        if self._keeps_less(old.state, new.state, old.ftype):
+            return False  # mv copies, and what it deletes is kept
         return self._could_copy(engine, who, old, new)
+
+    def _keeps_less(self, old: PathState, new: PathState, ftype: FileType) -> bool:
+        try:
+            return self._compared(keeps_less).is_worse(old, new, ftype)
+        except TooHardError:
+            return True
 
     def _could_copy(self, engine: Decider, who: Principal, old: End, new: End) -> bool:
         """Return True if the caller could get the same by a copy and a deletion."""

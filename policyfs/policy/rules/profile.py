@@ -217,6 +217,7 @@ def _outcome(decision: Decision) -> tuple[object, ...]:
         decision.content,
         decision.monitored_content,
         decision.quarantine,
+        decision.keep,
         decision.bare,
         decision.would_deny,
         decision.would_allow,

@@ -30,7 +30,8 @@ class RightsMap(NamedTuple):
 
     allowed: for each operation of Op.ALL. bare: directories seen only as the way to a path below. redact: by
     word, if READ is allowed. content: by requirement. refused: for each operation, by errno. audits: for each
-    operation, for each level, if a rule sets at least this level.
+    operation, for each level, if a rule sets at least this level. keep: by age in seconds, if at least so
+    long.
     """
 
     allowed: tuple[int, ...]
@@ -39,6 +40,7 @@ class RightsMap(NamedTuple):
     content: dict[frozenset[str], int]
     refused: tuple[dict[int, int], ...]
     audits: tuple[tuple[int, ...], ...]
+    keep: dict[int, int] = {}  # noqa: RUF012 - never changed
 
 
 def gains(before: RightsMap, after: RightsMap) -> bool:
@@ -47,8 +49,23 @@ def gains(before: RightsMap, after: RightsMap) -> bool:
         return True
     if any(then & ~now for now, then in zip(before.allowed, after.allowed, strict=True)):
         return True
+    if keeps_less(before, after):
+        return True
     readable = after.allowed[_READ_AT]
     return any(some & readable & ~after.redact.get(word, 0) for word, some in before.redact.items())
+
+
+def keeps_less(before: RightsMap, after: RightsMap) -> bool:
+    """Return True if, under some facts, what is lost at the new path is not kept, or not as long."""
+    return any(some & ~_kept_for(after, age_s) for age_s, some in before.keep.items())
+
+
+def _kept_for(rights: RightsMap, age_s: int) -> int:
+    """Return the facts under which what is lost is kept for so many seconds or longer."""
+    kept = 0
+    for other_s, some in rights.keep.items():
+        kept |= some if other_s >= age_s else 0
+    return kept
 
 
 def asks_more(before: RightsMap, after: RightsMap) -> bool:
@@ -65,8 +82,8 @@ class RightsTally:
     """The combined effects of the rules at one path for one caller, under all facts. unsettled: the facts
     under which no rule decides on SEE: only directories on a visible way are seen."""
 
-    __slots__ = ("_content", "_denied", "_denies", "_granted", "_lacking", "_others", "_profile", "_redact",
-                 "_refusing", "_space", "_unseen", "unsettled")  # fmt: skip
+    __slots__ = ("_content", "_denied", "_denies", "_granted", "_keep", "_lacking", "_others", "_profile",
+                 "_redact", "_refusing", "_space", "_unseen", "unsettled")  # fmt: skip
 
     def __init__(self, profile: Profile, space: FactSpace) -> None:
         self._profile: Final = profile
@@ -76,6 +93,7 @@ class RightsTally:
         self._refusing: Final[dict[tuple[int, int], int]] = {}  # by operation and errno
         self._content: Final[dict[frozenset[str], int]] = {}
         self._redact: Final[dict[str, int]] = {}
+        self._keep: Final[dict[int, int]] = {}
         self._others: Final[dict[tuple[int, Audit], int]] = {}
         self._denies: Final[dict[tuple[int, Audit], int]] = {}
         self._count()
@@ -112,6 +130,9 @@ class RightsTally:
             elif rule.effect is Effect.REDACT:
                 redacting.append((live, matches))
                 raw &= self._space.raw(live) | ~matches.possible
+            elif rule.keep is not None:
+                _add(self._keep, (rule.keep.age_s,), matches.possible)
+                _raise(self._others, live.ops, rule.audit, matches.possible)
             elif self._profile.can_fill:
                 _raise(self._others, live.ops, rule.audit, matches.possible)
                 if not rule.monitor:
@@ -140,6 +161,7 @@ class RightsTally:
             _sparse(self._content),
             refused,
             tuple(self._levels(op, some, lacking) for op, some in zip(_OPS, allowed, strict=True)),
+            _sparse(self._keep),
         )
 
     def _levels(self, op: int, allowed: int, lacking: int) -> tuple[int, ...]:

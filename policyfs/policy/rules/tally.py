@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterable
 from typing import Final
 
-from policyfs.domain import Audit, Decision, Op, RuleMatch
+from policyfs.domain import Audit, Decision, Keep, Op, RuleMatch
 from policyfs.errors import by_rank
 from policyfs.policy.model import Effect, Policy
 from policyfs.policy.rules.facts import Truth
@@ -16,13 +16,21 @@ NO_ALLOW: Final = "(no rule allows it)"
 """The text in ``would_deny`` if no rule allows a request and the mount has --monitor."""
 
 _SEE: Final = int(Op.SEE)
-_REQUIRE: Final = {Effect.REDACT.value, Effect.CONTENT.value}
+_REQUIRE: Final = {Effect.REDACT.value, Effect.CONTENT.value, Effect.KEEP.value}
 """The effects of `require` rules, which never cause a denial here: a denial does not name them."""
 
 
 def least(codes: Iterable[int]) -> int:
     """Return the errno that reveals least. Return 0 if *codes* is empty."""
     return next(iter(by_rank(codes)), 0)
+
+
+def strongest(keeps: Iterable[Keep | None]) -> Keep | None:
+    """Return the requirement that meets all of these, or None if there is none."""
+    asked = [keep for keep in keeps if keep is not None]
+    if not asked:
+        return None
+    return Keep(max(keep.age_s for keep in asked), strict=any(keep.strict for keep in asked))
 
 
 class Tally:
@@ -42,6 +50,7 @@ class Tally:
         self._redacts: list[Live] = []
         self._raw = True
         self._content: list[Live] = []
+        self._keeps: list[Live] = []
         self._denies: list[Live] = []
         self._hiding: tuple[Live, ...] = ()
         self._allows: list[Live] = []
@@ -80,6 +89,8 @@ class Tally:
         elif rule.effect is Effect.REDACT:
             self._redacts.append(live)
             self._raw = self._raw and live.raw.hold(kind) is Truth.YES
+        elif rule.effect is Effect.KEEP:
+            self._keeps.append(live)
         elif not self.can_fill:
             return
         else:
@@ -123,6 +134,7 @@ class Tally:
                 (live.rule.id, live.rule.content) for live in content if live.rule.monitor
             ),
             quarantine=any(live.rule.quarantine for live in content if not live.rule.monitor),
+            keep=strongest(live.rule.keep for live in self._keeps) if code == 0 else None,
         )
 
     def _redact(self) -> frozenset[str]:
@@ -149,7 +161,8 @@ class Tally:
         if denied:
             levels = self._refusing_levels(self.ops)
         else:
-            levels = _levels((*self._allows, *self._content, *self._denies, *self._hiding, *self._redacts))
+            told = (self._allows, self._content, self._keeps, self._denies, self._hiding, self._redacts)
+            levels = _levels(live for lives in told for live in lives)
             levels += self._denied_levels(self._redacts) if redacted else []
         level = max(levels, default=self.policy.audit_allowed)
         return max(level, Audit.BEST_EFFORT) if self.would_deny or self.would_allow else level

@@ -22,6 +22,7 @@ from policyfs.policy.text.values import (
     MovesName,
     Name,
     OnRefused,
+    OnUnkept,
     OnUnknown,
     Operation,
     OwningApps,
@@ -109,6 +110,7 @@ class RequireDoc(Strict):
     content: Kinds | None = None
     no: Annotated[tuple[Redaction, ...], BeforeValidator(_several)] | None = None
     clean: Annotated[tuple[Redaction, ...], BeforeValidator(_several)] | None = None
+    keep: Age | None = None
 
 
 class LimitDoc(Strict):
@@ -135,6 +137,7 @@ class RuleDoc(Strict):
     raw_types: Kinds | None = None
     on_unknown: OnUnknown | None = None
     on_refused: OnRefused | None = None
+    on_unkept: OnUnkept | None = None
     audit: AuditName | None = None
     mode: Mode | None = None
     description: Text = ""

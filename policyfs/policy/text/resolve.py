@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from policyfs.domain import DENY_UNKNOWN, Audit, Op, ban, cleaning
+from policyfs.domain import DENY_UNKNOWN, Audit, Keep, Op, ban, cleaning
 from policyfs.policy.errors import PolicyError, listed
 from policyfs.policy.exceptions import PREFIX
 from policyfs.policy.model import (
@@ -154,6 +154,7 @@ class _Rules:
             monitor=doc.mode is not None,
             where=part.where,
             quarantine=doc.on_refused == "quarantine",
+            keep=_keep(doc),
             **conditions,
         )
 
@@ -224,7 +225,7 @@ class _Rules:
             )
             self.errors.append(part.error(("require",), message, help_))
             return None
-        return Effect.REDACT if required == ["redact"] else Effect.CONTENT
+        return {"redact": Effect.REDACT, "keep": Effect.KEEP}.get(required[0], Effect.CONTENT)
 
     def _check_companions(self, part: Part[RuleDoc], doc: RuleDoc, effect: Effect | None) -> None:
         if effect is None:
@@ -248,13 +249,17 @@ class _Rules:
         if doc.on_refused is not None and effect is not Effect.CONTENT:
             help_ = 'remove it; only rules with "content", "no" or "clean" have on_refused'
             report(part.key_error("on_refused", f"on_refused cannot be used with {effect.value}", help_))
+        if doc.on_unkept is not None and effect is not Effect.KEEP:
+            help_ = 'remove it; only rules with "keep" have on_unkept'
+            report(part.key_error("on_unkept", f"on_unkept cannot be used with {effect.value}", help_))
         if doc.mode is not None and doc.require is not None and (doc.require.no or doc.require.clean):
             help_ = 'remove mode; only rules with "allow", "deny" or "content" can be monitored'
             message = 'a rule with "no" or "clean" cannot be monitored, only enforced'
             report(part.key_error("mode", message, help_))
-        if doc.mode is not None and effect is Effect.REDACT:
+        if doc.mode is not None and effect in (Effect.REDACT, Effect.KEEP):
             help_ = 'remove mode; only rules with "allow", "deny" or "content" can be monitored'
-            report(part.key_error("mode", "a redaction cannot be monitored, only enforced", help_))
+            noun = "a redaction" if effect is Effect.REDACT else 'a rule with "keep"'
+            report(part.key_error("mode", f"{noun} cannot be monitored, only enforced", help_))
 
     def _check_limit(self, part: Part[RuleDoc], doc: RuleDoc) -> None:
         for key in ("mode", "audit"):
@@ -296,7 +301,7 @@ class _Rules:
         return frozenset(kind for _, kind in members)
 
 
-_REQUIRED: Final = ("redact", "content", "no", "clean")
+_REQUIRED: Final = ("redact", "content", "no", "clean", "keep")
 _ON_UNKNOWN: Final = {"redact": ("zero", "deny"), "no": ("allow", "deny")}
 """The permitted values of ``on_unknown`` for each requirement. The first value is the default."""
 
@@ -320,6 +325,12 @@ def _words(doc: RuleDoc) -> frozenset[str]:
     return words | {DENY_UNKNOWN} if words and doc.on_unknown == "deny" else words
 
 
+def _keep(doc: RuleDoc) -> Keep | None:
+    if doc.require is None or doc.require.keep is None:
+        return None
+    return Keep(doc.require.keep, strict=doc.on_unkept != "record")
+
+
 def _ops(doc: RuleDoc, effect: Effect) -> Op:
     if effect is Effect.REDACT:
         return Op.READ
@@ -327,6 +338,8 @@ def _ops(doc: RuleDoc, effect: Effect) -> Op:
         return Op.WRITE | Op.CREATE
     if effect is Effect.LIMIT:
         return Op.WRITE | Op.DELETE
+    if effect is Effect.KEEP:
+        return Op.WRITE | Op.DELETE | Op.ATTR
     return _named(doc.allow or doc.deny or ())
 
 

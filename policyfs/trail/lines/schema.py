@@ -97,6 +97,13 @@ RECORDS: Final[Mapping[str, tuple[tuple[str, ...], Mapping[str, Schema]]]] = {
             "changes": _COUNT, "within_s": _COUNT, **_AUTHOR,
         },
     ),
+    "undo": (
+        ("done", "store"),
+        {
+            "done": {"enum": ["undo", "restore", "drop"]}, "store": _TEXT, "app": _TEXT, "since": _TEXT,
+            "until": _TEXT, "path": _TEXT, "steps": _COUNTS, "left": _COUNT, **_AUTHOR,
+        },
+    ),
     "owners": (
         ("done", "store"),
         {"done": {"enum": ["set", "import"]}, "store": _TEXT, **_AUTHOR},

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from policyfs.trail.chain.verification import describe_trouble
 from policyfs.trail.lines.record import Fields, Record
 from policyfs.trail.lines.table import shown
 from policyfs.trail.query.summary import TROUBLE
+
+_UNDONE: Final = {
+    "undo": "undid changes of", "restore": "brought back a file of", "drop": "dropped what was kept of",
+}  # fmt: skip
 
 
 def describe(record: Record) -> str:
@@ -30,6 +36,9 @@ def describe(record: Record) -> str:
         return _of_the_quarantine(record)
     if record.kind == "brake":
         return _of_the_brake(record)
+    if record.kind == "undo":
+        what = _UNDONE.get(str(fields.get("done")), "changed what is kept of")
+        return f"{what} {shown(str(fields.get('app')))} in {shown(str(fields.get('store')))}: {_by(fields)}"
     if record.kind == "owners":
         return f"owners in {shown(str(fields.get('store')))} changed: {_by(fields)}"
     if record.kind == "proof":

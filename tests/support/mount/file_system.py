@@ -33,6 +33,9 @@ from policyfs.policy.decide import Engine
 from policyfs.redact import plan as plans
 from policyfs.redact.core.frame_table import FrameTable
 from policyfs.redact.core.patches import MemorySource
+from policyfs.store.kept.bins import Bins
+from policyfs.store.kept.kept_files import KeptFiles
+from policyfs.store.kept.room import Room
 from policyfs.store.locking.leases import LeaseKeeper
 from policyfs.store.owner import Owners
 from policyfs.store.quarantine import Limits, Quarantine
@@ -45,6 +48,11 @@ KINDS = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"words", "text/plain"),
 )
+
+
+def kept_in(tree: Tree) -> KeptFiles:
+    """What is kept for undo in a store; for a machine of no name."""
+    return KeptFiles(tree, Bins(tree.root_fd, "machine"), Room(tree.root_fd), most_bytes=1 << 20)
 
 
 def on_trio(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
@@ -218,7 +226,8 @@ class Parts:
             engine,
             Foundation(
                 tree=tree, facts=facts, owners=owners, sniffer=self.sniffed, keeper=keeper,
-                watch=None, journal=self.sink, quarantine=Quarantine(beside / "quarantine"),
+                watch=None, journal=self.sink, kept=kept_in(tree),
+                quarantine=Quarantine(beside / "quarantine"),
                 remembered=None, warn=lambda message, path: None,
             ),
             self,

@@ -1,0 +1,1 @@
+"""Commands for what is kept of what apps have removed or overwritten."""

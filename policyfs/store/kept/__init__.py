@@ -1,0 +1,1 @@
+"""What apps have removed or overwritten, kept for undo."""

@@ -1,0 +1,150 @@
+"""The room of what is kept: its age, and each app's share of the limit.
+
+While all of it together is below the limit, each app may keep as much as it loses. Above, what goes first is
+the oldest of the app that has most, so that an app that loses much on purpose pushes out nothing of others
+that have less. What is younger than a day stays, unless the disk is nearly full."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections import Counter
+from typing import Final
+
+from policyfs.store.kept.bins import RECORDS, Bins, day_of, time_of
+from policyfs.store.kept.record import Record
+
+_DAY_NS: Final = 86_400 * 10**9
+_NEARLY_FULL: Final = 50
+"""1/50 of the disk stays free."""
+_SHARE: Final = 10
+"""1/10 of the disk, if no limit is set."""
+
+
+_REST_S: Final = 60.0
+
+
+class NoRoomError(Exception):
+    """The error if there is no room to keep more. The message is the reason."""
+
+
+class Room:
+    """The limit of what is kept. Thread-safe, but for tend(), which one thread calls. limit: bytes, or 0 for
+    a tenth of the disk."""
+
+    def __init__(self, root_fd: int, limit: int = 0) -> None:
+        self._root_fd = root_fd
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._used: Counter[str] = Counter()
+        self._rests_until_s = 0.0
+        self.files = 0
+        self.oldest_ns = 0
+        self.lost = 0
+        """How many kept objects had to go before their age."""
+
+    @property
+    def used(self) -> int:
+        """The bytes kept of all apps."""
+        return sum(self._used.values())
+
+    @property
+    def is_crowded(self) -> bool:
+        """True if the limit is near, so that tend() is due. False again for a minute after each tend()."""
+        return self.used > self.limit * 9 // 10 and time.monotonic() > self._rests_until_s
+
+    @property
+    def limit(self) -> int:
+        """The limit in bytes."""
+        disk = os.fstatvfs(self._root_fd)
+        return self._limit or disk.f_blocks * disk.f_frsize // _SHARE
+
+    def check(self, app: str, size: int) -> None:
+        """Raise NoRoomError if an app may not keep *size* bytes more."""
+        disk = os.fstatvfs(self._root_fd)
+        total = disk.f_blocks * disk.f_frsize
+        if disk.f_bavail * disk.f_frsize < total // _NEARLY_FULL:
+            raise NoRoomError(f"less than {100 // _NEARLY_FULL} % of the disk is free")
+        limit = self._limit or total // _SHARE
+        if self.used + size > limit and self._used[app] + size > limit // max(1, len(+self._used)):
+            raise NoRoomError(f"its share of {limit} bytes for what is kept is full (--keep-size)")
+
+    def took(self, app: str, size: int) -> None:
+        """Count kept bytes."""
+        with self._lock:
+            self._used[app] += size
+            self.files += 1
+
+    def tend(self, bins: Bins) -> None:
+        """Count anew, and remove what is too old, or has no room. Takes long. bins: not used elsewhere."""
+        today = day_of(int(time.time()))
+        kept: dict[str, list[tuple[str, str, int]]] = {}
+        for app in bins.apps():
+            kept[app] = []
+            for day in bins.days(app):
+                if day < today:
+                    _remove_day(bins, app, day)
+                else:
+                    kept[app] += _sizes(bins, app, day)
+            kept[app].sort()
+        limit = self.limit
+        used = Counter({app: sum(size for _, _, size in found) for app, found in kept.items()})
+        while sum(used.values()) > limit * 9 // 10:
+            app = max(used, key=lambda one: used[one])
+            if not kept[app]:
+                break
+            name, day, size = kept[app][0]
+            disk = os.fstatvfs(self._root_fd)
+            full = disk.f_bavail < disk.f_blocks // _NEARLY_FULL
+            if time.time_ns() - time_of(name) < _DAY_NS and not full:
+                break
+            kept[app].pop(0)
+            used[app] -= size
+            drop(bins, app, day, name, "there was no room for it")
+            self.lost += 1
+        with self._lock:
+            self._used = used
+            self._rests_until_s = time.monotonic() + _REST_S
+            self.files = sum(map(len, kept.values()))
+            self.oldest_ns = min((time_of(found[0][0]) for found in kept.values() if found), default=0)
+
+
+def drop(bins: Bins, app: str, day: str, name: str, why: str) -> None:
+    """Remove a kept object for ever, on record. Raise OSError."""
+    until_s = int(time.mktime(time.strptime(day, "%Y%m%d")) - time.timezone) + 43_200
+    where = bins.of(app, until_s)
+    where.append(Record(time.time_ns(), "gone", b"", until_s, kept=name, why=why))
+    os.unlink(name, dir_fd=where.fd)
+
+
+def _sizes(bins: Bins, app: str, day: str) -> list[tuple[str, str, int]]:
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        fd = bins.directory(app, day)
+        try:
+            for name in bins.names(app, day):
+                with contextlib.suppress(FileNotFoundError):
+                    found.append((name, day, os.stat(name, dir_fd=fd, follow_symlinks=False).st_blocks * 512))
+        finally:
+            os.close(fd)
+    return found
+
+
+def _remove_day(bins: Bins, app: str, day: str) -> None:
+    """Remove the directory of a day that is over, with all in it."""
+    with contextlib.suppress(OSError):
+        fd = bins.directory(app, day)
+        try:
+            for name in os.listdir(fd):
+                if name != RECORDS:
+                    os.unlink(name, dir_fd=fd)
+            os.unlink(RECORDS, dir_fd=fd)
+            above = os.open("..", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+            try:
+                os.rmdir(day, dir_fd=above)
+            finally:
+                os.close(above)
+        finally:
+            os.close(fd)
