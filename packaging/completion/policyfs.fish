@@ -2,7 +2,7 @@
 function __policyfs_at
     set -l path
     for word in (commandline -opc)[2..-1]
-        if contains -- (string join -- ' ' $path $word) 'init' 'mount' 'run' 'up' 'down' 'unit' 'compose' 'accept' 'umount' 'status' 'reload' 'brake' 'tighten' 'prove' 'policy' 'policy check' 'policy apply' 'policy explain' 'policy diff' 'policy lint' 'policy test' 'policy replay' 'policy learn' 'policy schema' 'policy matrix' 'policy who' 'policy init' 'inspect' 'audit' 'audit search' 'audit show' 'audit summary' 'audit timeline' 'audit who-could' 'audit report' 'audit verify' 'audit export' 'audit sql' 'audit follow' 'audit hold' 'audit key' 'quarantine' 'quarantine list' 'quarantine show' 'quarantine release' 'quarantine drop' 'undo' 'kept' 'kept list' 'kept show' 'kept restore' 'kept drop' 'owner' 'owner show' 'owner set' 'owner export' 'owner import' 'doctor'
+        if contains -- (string join -- ' ' $path $word) 'init' 'mount' 'run' 'try' 'try list' 'try diff' 'try commit' 'try drop' 'up' 'down' 'unit' 'compose' 'accept' 'umount' 'status' 'reload' 'brake' 'tighten' 'prove' 'policy' 'policy check' 'policy apply' 'policy explain' 'policy diff' 'policy lint' 'policy test' 'policy replay' 'policy learn' 'policy schema' 'policy matrix' 'policy who' 'policy init' 'inspect' 'audit' 'audit search' 'audit show' 'audit summary' 'audit timeline' 'audit who-could' 'audit report' 'audit verify' 'audit export' 'audit sql' 'audit follow' 'audit hold' 'audit key' 'quarantine' 'quarantine list' 'quarantine show' 'quarantine release' 'quarantine drop' 'undo' 'kept' 'kept list' 'kept show' 'kept restore' 'kept drop' 'owner' 'owner show' 'owner set' 'owner export' 'owner import' 'doctor'
             set -a path $word
         end
     end
@@ -11,6 +11,7 @@ end
 complete -c policyfs -n '__policyfs_at' -f -a init -d 'from a library and the programs that use it to a policy and mounts'
 complete -c policyfs -n '__policyfs_at' -f -a mount -d 'mount a store'
 complete -c policyfs -n '__policyfs_at' -f -a run -d 'run a command with an app’s mount in place of the store'
+complete -c policyfs -n '__policyfs_at' -f -a try -d 'show, commit or drop what a command of run --try changed'
 complete -c policyfs -n '__policyfs_at' -f -a up -d 'make all mounts of a site'
 complete -c policyfs -n '__policyfs_at' -f -a down -d 'unmount all mounts of a site'
 complete -c policyfs -n '__policyfs_at' -f -a unit -d 'write systemd units for a site'
@@ -97,7 +98,24 @@ complete -c policyfs -n '__policyfs_at run' -l keep-size -r -d 'size of all that
 complete -c policyfs -n '__policyfs_at run' -l quarantine-files -r -d 'number of refused files to keep for each app (1000)'
 complete -c policyfs -n '__policyfs_at run' -l allow-read -r -d 'without --policy: let the command read this path, and see nothing else (may be repeated)'
 complete -c policyfs -n '__policyfs_at run' -l allow-write -r -d 'without --policy: let the command read and change this path, and see nothing else (may be repeated)'
+complete -c policyfs -n '__policyfs_at run' -l try -d 'keep the command’s changes for policyfs try'
+complete -c policyfs -n '__policyfs_at run' -l keep -r -d 'with --try: keep them in this layer, which may have some'
 complete -c policyfs -n '__policyfs_at run' -l at -r -d 'show the mount at this directory (default: STORE)'
+complete -c policyfs -n '__policyfs_at try' -f -a list -d 'list all layers'
+complete -c policyfs -n '__policyfs_at try' -f -a diff -d 'show what a commit would change, and what the policy would refuse'
+complete -c policyfs -n '__policyfs_at try' -f -a commit -d 'make the changes in the store, as the app, through its mount'
+complete -c policyfs -n '__policyfs_at try' -f -a drop -d 'remove a layer'
+complete -c policyfs -n '__policyfs_at try' -s h -l help -d 'show this help message and exit'
+complete -c policyfs -n '__policyfs_at try list' -s h -l help -d 'show this help message and exit'
+complete -c policyfs -n '__policyfs_at try list' -l json -d 'print a JSON line for each layer'
+complete -c policyfs -n '__policyfs_at try diff' -s h -l help -d 'show this help message and exit'
+complete -c policyfs -n '__policyfs_at try diff' -l json -d 'print a JSON line for each path'
+complete -c policyfs -n '__policyfs_at try diff' -l paths -r -d 'only paths in the store that match, such as ’src/*’ (* matches also /; may be repeated)'
+complete -c policyfs -n '__policyfs_at try diff' -l names -d 'no lines of changed texts'
+complete -c policyfs -n '__policyfs_at try commit' -s h -l help -d 'show this help message and exit'
+complete -c policyfs -n '__policyfs_at try commit' -l json -d 'print a JSON line for each path'
+complete -c policyfs -n '__policyfs_at try commit' -l paths -r -d 'only paths in the store that match, such as ’src/*’ (* matches also /; may be repeated)'
+complete -c policyfs -n '__policyfs_at try drop' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at up' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at up' -l restart -d 'renew mounts with other options or code, one after the other: another daemon takes over, or, where that is not possible, unmount and mount again; unmount those that SITE does not name any more'
 complete -c policyfs -n '__policyfs_at up' -l places -d 'only make the mountpoints, which answer with an error until their mounts are up'

@@ -25,6 +25,7 @@ _COMMANDS: Final = {
     "init": ("setup.command", "from a library and the programs that use it to a policy and mounts"),
     "mount": ("mounts.mount", "mount a store"),
     "run": ("mounts.run", "run a command with an app's mount in place of the store"),
+    "try": ("mounts.try_command", "show, commit or drop what a command of `run --try` changed"),
     "up": ("site.site", "make all mounts of a site"),
     "down": ("site.site", "unmount all mounts of a site"),
     "unit": ("site.site_units", "write systemd units for a site"),

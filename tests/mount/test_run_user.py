@@ -3,6 +3,7 @@ rights."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -190,3 +191,47 @@ def test_a_killed_run_leaves_nothing(user: OrdinaryUser) -> None:
         process.send_signal(number)
         process.communicate(timeout=60)
         wait_for(lambda: not user.left(), "all processes have ended")
+
+
+FORGES: Final = r"""
+exec 2>/dev/null
+up() { echo "$1"; }
+cd CODE
+ls LAYERS && up "layers"
+mknod src/white c 0 0 && up "whiteout"
+mkdir docs && setfattr -n user.overlay.opaque -v y docs
+setfattr -n user.overlay.redirect -v /.env src/main.py
+setfattr -n user.overlay.metacopy -v 0 src/main.py
+mount -t overlay -o lowerdir=/,upperdir=/tmp,workdir=/tmp x /mnt && up "own overlay"
+umount CODE && up "umount"
+grep -q SECRET .env && up ".env"
+unshare -Urm sh -c 'umount -l CODE; cat CODE/.env CODE/src/new' && up "nested"
+echo more >> src/main.py; echo new > src/new; echo no > no; rm -r docs
+"""
+
+
+def test_a_user_tries_looks_and_commits(user: OrdinaryUser) -> None:
+    """Attack F3.19: In a try, reach the layer by its real path, make whiteouts and marks of overlayfs, or
+    take the overlay away, so that a commit does what the policy denies
+    Guard: policyfs/cli/layers/overlay.py::overlay, policyfs/cli/layers/replay.py::Replay.run
+    """
+    code, layers = user.home / "code", user.home / ".local/state/policyfs/layers"
+    user.make("code/docs/page", "page\n")
+    script = FORGES.replace("CODE", str(code)).replace("LAYERS", str(layers))
+    said = run(user, script, "--try", *by_policy(user))
+    assert (said.returncode, said.stdout) == (0, ""), said
+    assert (code / "src/main.py").read_text() == "print(1)\n"
+    said = user.policyfs("try", "diff", "--json")
+    assert (said.returncode, said.stderr) == (0, ""), said
+    told = [json.loads(line) for line in said.stdout.splitlines()]
+    assert {one["path"]: one.get("note", "") for one in told} == {
+        "src/main.py": "", "src/new": "", "no": "refused: no rule allows it", "docs/": "",
+    }  # fmt: skip
+    said = user.policyfs("try", "commit")
+    assert (said.returncode, said.stdout) == (1, "docs\nsrc/main.py\nsrc/new\n"), said
+    assert said.stderr == "policyfs: no stays in the layer: Permission denied\n"
+    assert (code / "src/main.py").read_text() == "print(1)\nmore\n"
+    assert ((code / "src/new").stat().st_uid, (code / "docs").exists()) == (UID, False)
+    assert (code / ".env").read_text() == "SECRET\n"
+    assert user.policyfs("try", "drop").returncode == 0
+    assert list(layers.iterdir()) == []

@@ -35,7 +35,7 @@ def test_a_free_range_begins_behind_all_others(tmp_path: Path) -> None:
 
 def test_namespaces_of_one_user() -> None:
     def looks() -> int:
-        found = namespaces.nested(4711, 1000, 1001)
+        found = namespaces.nested((4711, 4712), (1000, 1001))
 
         def maps() -> list[int]:
             reader, writer = os.pipe()
@@ -55,7 +55,7 @@ def test_namespaces_of_one_user() -> None:
 
 def test_an_error_in_a_namespace_is_raised_outside() -> None:
     def looks() -> int:
-        found = namespaces.nested(4711, 0, 0)
+        found = namespaces.nested((4711, 4711), (0, 0))
 
         def fails() -> list[int]:
             raise OSError(errno.EXDEV, "no")

@@ -14,16 +14,21 @@ import re
 import select
 import signal
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
+from policyfs.cli.layers.overlay import overlay
 from policyfs.cli.mounts.run_terminal import Terminal, terminal_for
+from policyfs.errors import EXIT_REFUSED, PolicyfsError
+from policyfs.kernel import mount_api
 from policyfs.linux.child import close_others
-from policyfs.linux.confinement.identity import become
+from policyfs.linux.confinement.identity import become, become_root_of_namespace
 from policyfs.linux.confinement.keyring import leave_session_keyring
-from policyfs.linux.confinement.namespaces import bind, enter_own_mounts, fork_first_process, mount_own_proc
+from policyfs.linux.confinement.namespaces import enter_own_mounts, fork_first_process, mount_own_proc
 from policyfs.linux.confinement.prctl import request_parent_death_signal
+from policyfs.linux.confinement.user_namespaces import enter
 from policyfs.linux.interpreter import PATH
 
 _NOT_FOUND: Final = 127
@@ -57,9 +62,10 @@ class Identity:
         """The account whose name, home and shell the command has."""
         return _account(self.uid)
 
-    def show(self, mountpoint: str, at: str) -> None:
-        """Show the mount at a directory, in this process's own mount namespace. Raises OSError."""
-        bind(mountpoint, at)
+    def show(self, shown: int, mountpoint: str, at: str) -> None:  # noqa: ARG002 - others show the mount, too
+        """Attach a detached mount to the command's directory, in this process's own mount namespace. Raises
+        OSError."""
+        mount_api.attach(shown, at)
 
     def environment(self) -> dict[str, str]:
         """Return the variables of the command: those of the account, and of the caller only the settings of
@@ -73,11 +79,31 @@ class Identity:
         }  # fmt: skip
 
 
-def run(command: Sequence[str], identity: Identity, mountpoint: str, at: str) -> int:
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A layer over the view, for a command or for a task of policyfs. top: the layer's directory. namespace:
+    the user namespace whose root is the command's user.
+
+    task: called in place of a command, by root of the namespace, with descriptors of the layer's upper
+    directory and of the view. Its result is the exit code. after: called so after a command. kept: their
+    descriptors.
+    """
+
+    top: str
+    namespace: int
+    task: Callable[[int, int], int] | None = None
+    after: Callable[[int, int], int] | None = None
+    kept: tuple[int, ...] = ()
+
+
+def run(
+    command: Sequence[str], identity: Identity, mountpoint: str, at: str, trial: Trial | None = None
+) -> int:
     """Start the command, pass signals on to it, and return its exit code.
 
-    at: the directory at which the command finds the mount. Signals are blocked until the handlers are set:
-    without a handler, a signal would end policyfs and not the command. Raises OSError.
+    at: the directory at which the command finds the mount. trial: the layer that gets its changes. Signals
+    are blocked until the handlers are set: without a handler, a signal would end policyfs and not the
+    command. Raises OSError.
     """
     sys.stdout.flush()
     terminal = terminal_for(identity.uid)
@@ -86,7 +112,7 @@ def run(command: Sequence[str], identity: Identity, mountpoint: str, at: str) ->
     first = fork_first_process()
     if first == 0:
         os.close(heard)
-        _serve(command, identity, mountpoint, at, terminal, told)
+        _serve(command, identity, mountpoint, at, trial, terminal, told)
     os.close(told)
 
     def hand_on(number: int, _frame: object) -> None:
@@ -158,8 +184,9 @@ def _code(status: int) -> int:
 
 
 def _serve(
-    command: Sequence[str], identity: Identity, mountpoint: str, at: str, terminal: Terminal | None, told: int
-) -> NoReturn:
+    command: Sequence[str], identity: Identity, mountpoint: str, at: str, trial: Trial | None,
+    terminal: Terminal | None, told: int,
+) -> NoReturn:  # fmt: skip
     """Start the command, pass signals on to it, and exit with its exit code (in the first process)."""
     code = _NOT_EXECUTABLE
     try:
@@ -169,26 +196,73 @@ def _serve(
         if terminal is not None:
             terminal.take()
         enter_own_mounts()
-        identity.show(mountpoint, at)
+        view = detached_view(mountpoint, read_only=trial is not None and trial.task is None)
+        top = -1 if trial is None else os.open(trial.top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if trial is None:
+            identity.show(view, mountpoint, at)
+        elif trial.task is None:
+            identity.show(overlay(top, view, trial.namespace), mountpoint, at)
         with contextlib.suppress(OSError):  # a container may forbid it: the old /proc shows more processes
             mount_own_proc()
         child = os.fork()
+        if child == 0 and trial is not None and trial.task is not None:
+            _perform(trial.task, trial, top, view)
         if child == 0:
             _become(command, identity, here, at_terminal=terminal is not None)
-        _keep_only(told)
+        _keep_only(told, *(() if trial is None else (view, top, trial.namespace, *trial.kept)))
         code = _ended(child, told)
+        if trial is not None and trial.after is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)  # all that the command has left behind, before the layer is read
+            child = os.fork()
+            if child == 0:
+                _perform(trial.after, trial, top, view)
+            while os.wait()[0] != child:
+                pass
     except OSError as error:
         _say(f"cannot start {command[0]}: {error.strerror}")
     finally:
         os._exit(code)
 
 
-def _keep_only(fd: int) -> None:
-    """Close all descriptors except *fd*, and open /dev/null as standard input, output and error."""
+def _perform(task: Callable[[int, int], int], trial: Trial, top: int, view: int) -> NoReturn:
+    """Call a task as root of the layer's namespace, in a process of its own, and exit with its exit code."""
+    code = EXIT_REFUSED
+    try:
+        upper = os.open("upper", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=top)
+        enter(trial.namespace)
+        become_root_of_namespace()
+        os.umask(0)
+        for number in CAUGHT:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        code = task(upper, view)
+    except (OSError, PolicyfsError) as error:
+        _say(str(error))
+    except BaseException:  # noqa: BLE001 - no exception may reach the code of the other process
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def detached_view(mountpoint: str, *, read_only: bool) -> int:
+    """Return a detached mount of the directory of a mount. Raises OSError."""
+    directory = os.open(mountpoint, os.O_PATH | os.O_CLOEXEC)
+    try:
+        return mount_api.bind(directory, read_only=read_only)
+    finally:
+        os.close(directory)
+
+
+def _keep_only(*fds: int) -> None:
+    """Close all descriptors except *fds*, and open /dev/null as standard input, output and error."""
     null = os.open(os.devnull, os.O_RDWR)
     for number in range(3):
         os.dup2(null, number)
-    close_others(0, 1, 2, fd)
+    close_others(0, 1, 2, *fds)
 
 
 def _ended(child: int, told: int) -> int:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from policyfs.cli.mounts.run_command import Identity
+from policyfs.cli.mounts.run_command import Identity, detached_view
 from policyfs.errors import PolicyfsError
 from policyfs.journal.files.directories import directories_of_user
 from policyfs.kernel import mount_api
@@ -70,14 +70,16 @@ class User(Identity):
         enter(self.namespaces.user)
         become(self.user.pw_uid, self.user.pw_gid)
 
-    def show(self, mountpoint: str, at: str) -> None:
-        """Show the mount at a directory, and empty directories in place of the user's other files.
+    def show(self, shown: int, mountpoint: str, at: str) -> None:
+        """Attach *shown*, and put empty directories in place of the user's other files.
 
-        The store, if it is elsewhere, is covered by the mount, too. The user's home, the directories of
-        temporary files, and each directory on the way to *at* that the command could not search, are covered
-        by file systems in memory, which end with the command.
+        The store, if it is elsewhere, is covered by the mount, too, read-only. The user's home, the
+        directories of temporary files, and each directory on the way to *at* that the command could not
+        search, are covered by file systems in memory, which end with the command.
         """
-        views = {place: _detached(mountpoint) for place in (at, self.store)}
+        views = {at: shown}
+        if self.store != at:
+            views[self.store] = detached_view(mountpoint, read_only=True)
         before = os.umask(0o022)  # the command must be able to search the directories that are made here
         for directory, mode, owner in self._covers(at):
             if any(f"{directory}/".startswith(place.rstrip("/") + "/") for place in views):
@@ -120,7 +122,7 @@ def become_root_of_user(store: str) -> User:
         print(LIMITS, file=sys.stderr)
     try:
         become_root_inside(uids, gids)
-        namespaces = nested(FIRST, account.pw_uid, account.pw_gid)
+        namespaces = nested((FIRST, FIRST), (account.pw_uid, account.pw_gid))
     except OSError as error:
         raise PolicyfsError(_why_forbidden(error)) from error
     except subprocess.CalledProcessError as error:
@@ -180,11 +182,3 @@ def _why_forbidden(error: OSError) -> str:
         f"a user namespace cannot be made: {error.strerror}. In a container, its engine decides: allow"
         " the system calls unshare and mount (for Docker: --security-opt seccomp=unconfined), or run as root"
     )
-
-
-def _detached(mountpoint: str) -> int:
-    directory = os.open(mountpoint, os.O_PATH | os.O_CLOEXEC)
-    try:
-        return mount_api.bind(directory, read_only=False)
-    finally:
-        os.close(directory)

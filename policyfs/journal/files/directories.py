@@ -9,6 +9,7 @@ from typing import Final
 KEYS: Final = "/var/lib/policyfs/audit-keys"
 CACHE: Final = "/var/cache/policyfs"
 TRAIL: Final = "/var/log/policyfs"
+LAYERS: Final = "/var/lib/policyfs/layers"
 
 
 def key_directory() -> Path:
@@ -30,6 +31,12 @@ def trail_directory() -> Path:
     return own if own.is_dir() or "POLICYFS_TRAIL_DIR" in os.environ else Path(TRAIL)
 
 
+def layers_directory() -> Path:
+    """Return the directory of the layers of `policyfs run --try`: $POLICYFS_LAYERS_DIR, or LAYERS for root,
+    or $XDG_STATE_HOME/policyfs/layers (~/.local/state/policyfs/layers)."""
+    return _own("POLICYFS_LAYERS_DIR", LAYERS, "XDG_STATE_HOME", "~/.local/state", "policyfs/layers")
+
+
 def directories_of_user() -> dict[str, str]:
     """Return the variables that name the directories of this user, not root, for a process that will be root
     of a user namespace."""
@@ -37,7 +44,7 @@ def directories_of_user() -> dict[str, str]:
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     own = {
         "POLICYFS_TRAIL_DIR": f"{state}/trail", "POLICYFS_KEY_DIR": state,
-        "POLICYFS_STATE_DIR": f"{state}/stores",
+        "POLICYFS_STATE_DIR": f"{state}/stores", "POLICYFS_LAYERS_DIR": str(layers_directory()),
         "POLICYFS_CACHE_DIR": str(cache_directory()),
         "POLICYFS_RUNTIME_DIR": f"{runtime}/policyfs" if runtime else f"{state}/run",
     }  # fmt: skip

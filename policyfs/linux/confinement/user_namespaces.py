@@ -125,15 +125,16 @@ def _map_parent(heard: int, answered: int, uid: int, gid: int, uids: range, gids
         os._exit(0)
 
 
-def nested(outer: int, uid: int, gid: int) -> Nested:
-    """Make namespaces in which only one user exists: *outer* here, as uid and gid. Raises OSError."""
-    root = _of_one(0, 0, outer)
+def nested(outer: tuple[int, int], inner: tuple[int, int]) -> Nested:
+    """Make namespaces in which only one user exists. outer, inner: the uid and gid here, and in *user*.
+    Raises OSError."""
+    root = _of_one((0, 0), outer)
 
-    def inner() -> list[int]:
+    def make_inner() -> list[int]:
         become_root_of_namespace()  # only a user whom it has can make a namespace in it
-        return [_of_one(uid, gid, 0)]
+        return [_of_one(inner, (0, 0))]
 
-    return Nested(root, in_namespace(root, inner)[0])
+    return Nested(root, in_namespace(root, make_inner)[0])
 
 
 def in_namespace(namespace: int, function: Callable[[], Sequence[int]]) -> list[int]:
@@ -172,8 +173,9 @@ def _answer(theirs: socket.socket, namespace: int, function: Callable[[], Sequen
         os._exit(0)
 
 
-def _of_one(uid: int, gid: int, outer: int) -> int:
-    """Make a user namespace with one user. Return a descriptor of it. outer: the uid and gid here."""
+def _of_one(inside: tuple[int, int], outer: tuple[int, int]) -> int:
+    """Make a user namespace with one user. Return a descriptor of it. inside, outer: uid and gid in it, and
+    here."""
     waits, told = os.pipe()
     heard, ready = os.pipe()
     child = os.fork()
@@ -185,8 +187,8 @@ def _of_one(uid: int, gid: int, outer: int) -> int:
     try:
         if code := int(os.read(heard, 8)):
             raise OSError(code, os.strerror(code))
-        for name, inside in (("uid_map", uid), ("gid_map", gid)):
-            Path(f"/proc/{child}/{name}").write_text(f"{inside} {outer} 1\n", encoding="ascii")
+        for name, *ids in zip(("uid_map", "gid_map"), inside, outer, strict=True):
+            Path(f"/proc/{child}/{name}").write_text(f"{ids[0]} {ids[1]} 1\n", encoding="ascii")
         return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         for fd in (waits, told, heard, ready):

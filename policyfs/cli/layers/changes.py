@@ -1,0 +1,173 @@
+"""The upper directory of an overlay, as changes of the files below it
+(Documentation/filesystems/overlayfs.rst).
+
+A removed name is a character device 0/0 (*whiteout*); ``user.overlay.opaque`` marks a directory that hides
+what is below it; ``user.overlay.origin`` a file that was copied up, and not made anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from typing import IO, Final, NamedTuple
+
+from policyfs.linux.libc import open_beneath
+
+_OWN: Final = "user.overlay."
+OPAQUE: Final = f"{_OWN}opaque"
+_PIECE: Final = 1 << 20
+_END: Final = "0\n"
+DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+
+Place = tuple[int, bytes]
+"""A directory's descriptor and a path below it, without symlinks on the way."""
+State = tuple[int, int, int, int] | None
+"""The type, size, mtime and ctime (ns) of an object; 0 but for the type of a directory. None: there is
+none."""
+
+
+class Entry(NamedTuple):
+    """An object of a layer. path: relative. is_gone: a whiteout. is_opaque, is_copied: see the module."""
+
+    path: bytes
+    stat: os.stat_result
+    is_gone: bool
+    is_opaque: bool
+    is_copied: bool
+
+    @property
+    def is_directory(self) -> bool:
+        """True for a directory, which may be there only for what is in it."""
+        return stat.S_ISDIR(self.stat.st_mode)
+
+
+def entries(upper: int, below: bytes = b"") -> Iterator[Entry]:
+    """Yield the objects of a layer, each directory before what is in it. Raises OSError."""
+    left = [below]
+    while left:
+        at = left.pop()
+        directory = _opened(upper, at, DIRECTORY)
+        inner = []
+        try:
+            for name in sorted(os.listdir(f"/proc/self/fd/{directory}".encode())):
+                found = _entry(directory, name, at)
+                if found.is_directory:
+                    inner.append(found.path)
+                yield found
+        finally:
+            os.close(directory)
+        left += reversed(inner)
+
+
+def _entry(directory: int, name: bytes, at: bytes) -> Entry:
+    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    is_gone = stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+    names = set(xattrs((directory, name), own=True)) if stat.S_IFMT(status.st_mode) in _WITH_MARKS else set()
+    return Entry(
+        os.path.join(at, name), status, is_gone, OPAQUE in names, f"{_OWN}origin" in names
+    )
+
+
+_WITH_MARKS: Final = frozenset({stat.S_IFDIR, stat.S_IFREG})
+
+
+def _opened(root: int, path: bytes, flags: int) -> int:
+    return open_beneath(root, path or b".", flags)
+
+
+@contextlib.contextmanager
+def parent_of(place: Place) -> Iterator[tuple[int, bytes]]:
+    """Open the directory of a place. Give its descriptor, and the last name. Raises OSError."""
+    above, name = os.path.split(place[1])
+    directory = _opened(place[0], above, DIRECTORY)
+    try:
+        yield directory, name
+    finally:
+        os.close(directory)
+
+
+def status_of(place: Place) -> os.stat_result | None:
+    """Return the status of a place; None if nothing is there. Raises OSError."""
+    try:
+        with parent_of(place) as (directory, name):
+            return os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+            return None
+        raise
+
+
+def state_of(status: os.stat_result | None) -> State:
+    """Return what must not have changed between a try and its commit."""
+    if status is None:
+        return None
+    kind = stat.S_IFMT(status.st_mode)
+    if kind == stat.S_IFDIR:  # others may change what is in it
+        return kind, 0, 0, 0
+    return kind, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+class Before(NamedTuple):
+    """The state below an object of a layer. begun_ns: when the command began that put the object there."""
+
+    state: State
+    begun_ns: int
+
+
+def record_states(upper: int, view: int, known: Mapping[bytes, Before], begun_ns: int, to: IO[str]) -> None:
+    """Write, for each object of a layer, what is below it now, as JSON lines. known: what earlier commands of
+    the layer recorded, which stays. Raises OSError."""
+    for entry in entries(upper):
+        before = known.get(entry.path) or Before(state_of(status_of((view, entry.path))), begun_ns)
+        to.write(json.dumps([os.fsdecode(entry.path), *before]) + "\n")
+    to.write(_END)
+
+
+def is_whole(lines: Iterable[str]) -> bool:
+    """Return True if record_states() has written all states."""
+    return any(line == _END for line in lines)
+
+
+def read_states(lines: Iterable[str]) -> dict[bytes, Before]:
+    """Return what record_states() has written, without a line that was cut off."""
+    found: dict[bytes, Before] = {}
+    for line in lines:
+        with contextlib.suppress(ValueError, TypeError):
+            path, state, begun_ns = json.loads(line)
+            found[os.fsencode(path)] = Before(None if state is None else tuple(state), begun_ns)
+    return found
+
+
+def xattrs(place: Place, *, own: bool = False) -> dict[str, bytes]:
+    """Return the user's extended attributes of an object, of a symlink none; or (own) those of the overlay.
+    place: a directory and one name in it. Raises OSError."""
+    fd = _opened(*place, os.O_PATH | os.O_NOFOLLOW)
+    try:
+        path = f"/proc/self/fd/{fd}"  # without an open for reading, which the policy may refuse
+        names = [name for name in os.listxattr(path) if name.startswith("user.")]
+        return {name: os.getxattr(path, name) for name in names if name.startswith(_OWN) == own}
+    except OSError as error:
+        if error.errno not in {errno.ENOTSUP, errno.ENODATA}:
+            raise
+        return {}
+    finally:
+        os.close(fd)
+
+
+def same_content(one: Place, other: Place) -> bool:
+    """Return True if two regular files have the same bytes. Raises OSError."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    with contextlib.ExitStack() as stack:
+        first, second = (
+            stack.enter_context(open(_opened(*place, flags), "rb", buffering=0)) for place in (one, other)
+        )
+        if os.fstat(first.fileno()).st_size != os.fstat(second.fileno()).st_size:
+            return False
+        while piece := first.read(_PIECE):
+            if piece != second.read(len(piece)):
+                return False
+    return True

@@ -1,0 +1,327 @@
+"""The commit of a layer: its changes, made again in the store through the app's mount.
+
+What the mount refuses stays in the layer, and so does what others changed since the command ran. A commit
+works in batches. The paths of a batch are in a journal before the first is changed; the batch leaves the
+layer once the store has it on disk. A commit that was killed is so made again from the batch on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from policyfs.cli.layers.changes import (
+    DIRECTORY,
+    OPAQUE,
+    Before,
+    Entry,
+    Place,
+    entries,
+    parent_of,
+    same_content,
+    state_of,
+    status_of,
+    xattrs,
+)
+from policyfs.linux.libc import open_beneath, sync_file_system
+from policyfs.trail.lines.table import shown
+
+_BATCH: Final = 500
+_PIECE: Final = 1 << 20
+_SECTOR: Final = 512
+_MOST_BESIDE: Final = 200
+
+
+class Outcome(NamedTuple):
+    """The outcome of one path. kept: why it stays in the layer; empty if it is in the store now."""
+
+    path: bytes
+    kept: str
+
+
+class Replay:
+    """One commit. Its descriptors: upper of the layer, view of the mount, store for syncfs(2), journal.
+
+    states: what was below the layer when its command ended. begun_ns: when its last command began, for what
+    has no state because that command was killed. resumed: paths that an interrupted commit was changing.
+    """
+
+    def __init__(
+        self, upper: int, view: int, store: int, journal: int, states: Mapping[bytes, Before], begun_ns: int
+    ) -> None:
+        self._upper, self._view, self._store, self._journal = upper, view, store, journal
+        self._states, self._begun_ns = states, begun_ns
+        self.resumed = frozenset(read_journal(journal))
+        self._links: dict[tuple[int, int], bytes] = {}
+        self._changed: set[int] = set()
+
+    def run(self, is_wanted: Callable[[bytes], bool]) -> Iterator[Outcome]:
+        """Make the wanted changes, and yield what became of each. Raises OSError of the layer itself."""
+        found = list(entries(self._upper))
+        wanted = {entry.path for entry in found if is_wanted(entry.path)}
+        for path in list(wanted):
+            while path := os.path.dirname(path):
+                wanted.add(path)
+        chosen = [entry for entry in found if entry.path in wanted]
+        kept: set[bytes] = set()
+        for first in range(0, len(chosen), _BATCH):
+            outcomes = self._batch(chosen[first : first + _BATCH])
+            kept.update(outcome.path for outcome in outcomes if outcome.kept)
+            yield from outcomes
+        for entry in reversed(chosen):
+            if entry.is_directory and entry.path not in kept:
+                self._finish_directory(entry)
+
+    def _batch(self, batch: Sequence[Entry]) -> list[Outcome]:
+        self._note([entry.path for entry in batch])
+        outcomes, done = [], []
+        for entry in batch:
+            try:
+                is_change = self._replay(entry)
+            except OSError as error:
+                outcomes.append(Outcome(entry.path, error.strerror or str(error)))
+                continue
+            if not entry.is_directory:
+                done.append(entry)
+            if is_change:
+                outcomes.append(Outcome(entry.path, ""))
+        sync_file_system(self._store)
+        for entry in done:
+            with parent_of((self._upper, entry.path)) as (directory, name):
+                os.unlink(name, dir_fd=directory)
+        self._note([])
+        return outcomes
+
+    def _note(self, paths: Sequence[bytes]) -> None:
+        data = json.dumps(list(map(os.fsdecode, paths))).encode()
+        os.pwrite(self._journal, data, 0)  # until it is cut, the text ends with the rest of a longer one
+        os.ftruncate(self._journal, len(data))
+        os.fsync(self._journal)
+
+    # -- one object -------------------------------------------------------------------------------------
+
+    def _replay(self, entry: Entry) -> bool:
+        """Make one change. Return False if the store is so already. Raises OSError; ESTALE if others changed
+        the object."""
+        place = self._view, entry.path
+        now = status_of(place)
+        if entry.path not in self.resumed:
+            self._check_unchanged(entry, now)
+        if entry.is_gone:
+            return now is not None and self._remove(place, now)
+        if entry.is_directory:
+            return self._make_directory(entry, place, now)
+        if now is not None and stat.S_IFMT(now.st_mode) != stat.S_IFMT(entry.stat.st_mode):
+            self._remove(place, now)
+            now = None
+        with parent_of(place) as (directory, name), parent_of((self._upper, entry.path)) as (source, _):
+            if stat.S_ISREG(entry.stat.st_mode):
+                return self._put_file(entry, (source, name), (directory, name), now)
+            if stat.S_ISLNK(entry.stat.st_mode):
+                return self._put_link(os.readlink(name, dir_fd=source), directory, name, now)
+            if now is None and stat.S_ISFIFO(entry.stat.st_mode):
+                os.mkfifo(name, stat.S_IMODE(entry.stat.st_mode), dir_fd=directory)
+                return True
+        if now is None:
+            raise OSError(errno.ENOTSUP, "sockets and devices are not committed")
+        return False
+
+    def _check_unchanged(self, entry: Entry, now: os.stat_result | None) -> None:
+        if now is not None and now.st_ino in self._changed:
+            return
+        before, begun_ns = self._before(entry.path, now)
+        is_late = before is not None and before[3] >= begun_ns
+        both_made_it = entry.is_directory and before is None and now is not None and stat.S_ISDIR(now.st_mode)
+        if is_late or (state_of(now) != before and not both_made_it):
+            raise OSError(errno.ESTALE, "others have changed it since the command began")
+
+    def _before(self, path: bytes, now: os.stat_result | None) -> Before:
+        return self._states.get(path) or Before(state_of(now), self._begun_ns)
+
+    def _remove(self, place: Place, status: os.stat_result) -> bool:
+        """Remove an object, and all below it unless others have changed something there."""
+        with parent_of(place) as (directory, name):
+            if not stat.S_ISDIR(status.st_mode):
+                self._note_links(status)
+                os.unlink(name, dir_fd=directory)
+                return True
+            below, begun_ns = list(entries(self._view, place[1])), self._before(place[1], status).begun_ns
+            for entry in below:
+                is_ours = entry.is_directory or entry.stat.st_ino in self._changed
+                if entry.stat.st_ctime_ns >= begun_ns and not is_ours and not self.resumed:
+                    told = f"others have changed {shown(os.fsdecode(entry.path))} since the command began"
+                    raise OSError(errno.ESTALE, told)
+            for entry in reversed(below):
+                self._note_links(entry.stat)
+                with parent_of((self._view, entry.path)) as (inner, last):
+                    (os.rmdir if entry.is_directory else os.unlink)(last, dir_fd=inner)
+            os.rmdir(name, dir_fd=directory)
+        return True
+
+    def _note_links(self, status: os.stat_result) -> None:
+        """Note that a change of one name of a file changes its ctime by its other names."""
+        if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
+            self._changed.add(status.st_ino)
+
+    def _make_directory(self, entry: Entry, place: Place, now: os.stat_result | None) -> bool:
+        is_change = False
+        with parent_of(place) as (directory, name), parent_of((self._upper, entry.path)) as (source, _):
+            if now is not None and not stat.S_ISDIR(now.st_mode):
+                self._remove(place, now)
+                now = None
+            if now is None:
+                os.mkdir(name, stat.S_IMODE(entry.stat.st_mode), dir_fd=directory)
+                is_change = True
+            elif entry.is_opaque:
+                is_change = self._empty(entry)
+            if entry.is_opaque:  # from now on it hides nothing
+                os.removexattr(f"/proc/self/fd/{source}/{os.fsdecode(name)}", OPAQUE)
+            return self._set_attributes(entry, (source, name), (directory, name)) or is_change
+
+    def _empty(self, entry: Entry) -> bool:
+        """Remove from a directory of the store what is not in the layer."""
+        own = set(os.listdir(fd := open_beneath(self._upper, entry.path, DIRECTORY)))
+        os.close(fd)
+        names = os.listdir(fd := open_beneath(self._view, entry.path, DIRECTORY))
+        os.close(fd)
+        for name in set(names) - own:
+            place = self._view, os.path.join(entry.path, os.fsencode(name))
+            if (status := status_of(place)) is not None:
+                self._remove(place, status)
+        return bool(set(names) - own)
+
+    def _put_file(self, entry: Entry, source: Place, target: Place, now: os.stat_result | None) -> bool:
+        """Make a file in the store like the one in the layer: a changed one in place, so that its other names
+        change, too; a new one in place of one with several names under a name of its own first."""
+        key = entry.stat.st_dev, entry.stat.st_ino
+        if entry.stat.st_nlink > 1 and key in self._links and now is None:
+            with parent_of((self._view, self._links[key])) as (directory, name):
+                os.link(name, target[1], src_dir_fd=directory, dst_dir_fd=target[0], follow_symlinks=False)
+            return True
+        self._links[key] = entry.path
+        if now is not None and now.st_nlink > 1 and not entry.is_copied:
+            beside = target[0], b"%s.policyfs-%x" % (target[1][:_MOST_BESIDE], os.getpid())
+            try:
+                self._write(entry, source, beside, is_new=True)
+                os.rename(beside[1], target[1], src_dir_fd=target[0], dst_dir_fd=target[0])
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.unlink(beside[1], dir_fd=target[0])
+                raise
+            return True
+        if now is not None:
+            self._note_links(now)
+        is_same = now is not None and self._is_same(source, target, entry.stat, now)
+        if not is_same:
+            self._write(entry, source, target, is_new=now is None)
+        return self._set_attributes(entry, source, target) or not is_same
+
+    @staticmethod
+    def _is_same(source: Place, target: Place, wanted: os.stat_result, now: os.stat_result) -> bool:
+        if wanted.st_size != now.st_size:
+            return False
+        try:
+            return same_content(source, target)
+        except OSError:  # the app may not read it
+            return False
+
+    @staticmethod
+    def _write(entry: Entry, source: Place, target: Place, *, is_new: bool) -> None:
+        flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags |= os.O_CREAT | os.O_EXCL if is_new else os.O_TRUNC
+        with open(open_beneath(*source, os.O_RDONLY | os.O_NOFOLLOW), "rb", buffering=0) as from_:
+            if not is_new and _free_bytes(target[0]) < entry.stat.st_blocks * _SECTOR:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # before the file is emptied
+            to = os.open(target[1], flags, stat.S_IMODE(entry.stat.st_mode), dir_fd=target[0])
+            try:
+                _copy(from_.fileno(), to, entry.stat.st_size)
+            finally:
+                os.close(to)  # a check of content may refuse it only now
+
+    @staticmethod
+    def _put_link(points_to: bytes, directory: int, name: bytes, now: os.stat_result | None) -> bool:
+        if now is not None:
+            if os.readlink(name, dir_fd=directory) == points_to:
+                return False
+            os.unlink(name, dir_fd=directory)
+        os.symlink(points_to, name, dir_fd=directory)
+        return True
+
+    def _set_attributes(self, entry: Entry, source: Place, target: Place) -> bool:
+        """Give an object the mode, extended attributes and mtime of the one in the layer. Times of a new or
+        changed file, which a policy may refuse, are not a change of their own. Return True for a change."""
+        fd = open_beneath(*target, os.O_PATH | os.O_NOFOLLOW)
+        path, is_change = f"/proc/self/fd/{fd}", False
+        try:
+            now = os.fstat(fd)
+            wanted, has = xattrs(source), xattrs(target)
+            for name in has.keys() - wanted.keys():
+                os.removexattr(path, name)
+                is_change = True
+            for name, value in wanted.items():
+                if has.get(name) != value:
+                    os.setxattr(path, name, value)
+                    is_change = True
+            if stat.S_IMODE(now.st_mode) != stat.S_IMODE(entry.stat.st_mode):
+                os.chmod(path, stat.S_IMODE(entry.stat.st_mode))
+                is_change = True
+            if not entry.is_directory and now.st_mtime_ns != entry.stat.st_mtime_ns:
+                os.utime(path, ns=(entry.stat.st_atime_ns, entry.stat.st_mtime_ns))
+                is_change = True
+        finally:
+            os.close(fd)
+        return is_change
+
+    def _finish_directory(self, entry: Entry) -> None:
+        """Take a directory out of the layer if all that was in it is in the store, and set its mtime
+        there."""
+        with parent_of((self._upper, entry.path)) as (directory, name):
+            try:
+                os.rmdir(name, dir_fd=directory)
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:
+                    raise
+                return
+        with contextlib.suppress(OSError), parent_of((self._view, entry.path)) as (directory, name):
+            times = entry.stat.st_atime_ns, entry.stat.st_mtime_ns
+            os.utime(name, ns=times, dir_fd=directory, follow_symlinks=False)
+
+
+def read_journal(journal: int) -> list[bytes]:
+    """Return the paths that an interrupted commit was changing. A text that was cut off was not acted on."""
+    os.lseek(journal, 0, os.SEEK_SET)
+    with open(os.dup(journal), encoding="ascii") as text, contextlib.suppress(ValueError):
+        return list(map(os.fsencode, json.loads(text.read())))
+    return []
+
+
+def _copy(source: int, target: int, size: int) -> None:
+    """Copy a file, and leave holes where it has holes. Raises OSError."""
+    at = 0
+    while at < size:
+        try:
+            begin = os.lseek(source, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            break  # only a hole is left
+        at = os.lseek(source, begin, os.SEEK_HOLE)
+        while begin < at:
+            piece = os.pread(source, min(_PIECE, at - begin), begin)
+            if not piece:
+                raise OSError(errno.EIO, "the file in the layer was cut")
+            left = memoryview(piece)
+            while left:
+                done = os.pwrite(target, left, begin)
+                left, begin = left[done:], begin + done
+    os.ftruncate(target, size)
+
+
+def _free_bytes(directory: int) -> int:
+    found = os.fstatvfs(directory)
+    return found.f_bavail * found.f_frsize
