@@ -185,6 +185,7 @@ def _close(fds: list[int]) -> None:
         os.close(fd)
 
 
+@pytest.mark.night
 def test_what_the_store_holds_deeper_is_listed_and_no_more(deep, store: Path) -> None:
     """Made in the store; and moved there while somebody is in it."""
     with ExitStack() as opened:

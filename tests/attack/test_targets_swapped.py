@@ -249,6 +249,7 @@ def home(arena: Path) -> Iterator[Home]:
     made.stop()
 
 
+@pytest.mark.night
 def test_a_target_comes_back_in_a_running_container(home: Home) -> None:
     shown = [" ".join(sorted(["Films", *LINKS])), "films", "films"]
     seen = ("all", "films", "look")
@@ -303,6 +304,7 @@ def test_a_target_inside_another_does_not_become_what_is_below_it(home: Home) ->
     assert os.listdir(home.place("all%2Fown")) == ["films"]
 
 
+@pytest.mark.night
 def test_no_container_leaves_the_mount(home: Home) -> None:
     """Whatever link the app has put in a target's place, also after a restart, and after a kill.
 

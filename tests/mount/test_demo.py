@@ -48,6 +48,7 @@ def test_the_demo_shows_its_acts_in_one_screen_and_ends(arena: Path) -> None:
     assert list(arena.iterdir()) == []
 
 
+@pytest.mark.night
 @pytest.mark.timeout(100)
 def test_the_picture_of_init_is_its_dialogue() -> None:
     shown = PICTURE["shown"]("init.py")
@@ -55,6 +56,7 @@ def test_the_picture_of_init_is_its_dialogue() -> None:
     assert PICTURE["drawn"](shown) == (PICTURE["DOCS"] / "init.svg").read_text("utf-8"), "make demo-picture"
 
 
+@pytest.mark.night
 @pytest.mark.timeout(100)
 def test_the_shell_demo_leaves_the_store_mounted_and_says_how_to_end_it(arena: Path) -> None:
     said = _demo(arena, "--shell")

@@ -20,7 +20,7 @@ from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.text.parse import SourceText
 from tests.bench.big_policy import big_policy
 from tests.mount.test_prove import EQUAL, assert_proved
-from tests.support.machine.counts import SOAK, count
+from tests.support.machine.counts import SOAK, count, daily
 from tests.support.models import policy_cases as cases
 from tests.support.models.policy_text import text_of
 from tests.support.mount.stores import Mounts
@@ -51,7 +51,9 @@ def more_apps(number: int) -> dict[str, Any]:
     return {f"more{one}": {"uid": FIRST_UID + one} for one in range(number)}
 
 
-@pytest.mark.parametrize("policy", SHIPPED, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "policy", daily(SHIPPED, "drop-box.yaml", "home-server.yaml"), ids=lambda path: path.stem
+)
 @pytest.mark.parametrize("more", (0, 1, 9) if SOAK else [0])
 def test_each_policy_that_comes_with_policyfs(mounts: Mounts, policy: Path, more: int) -> None:
     apps = "".join(f"  {name}: {json.dumps(app)}\n" for name, app in more_apps(more).items())

@@ -53,11 +53,20 @@ def kill(mount: Mount) -> None:
     mount.process = None
 
 
+OTHERS: Final = sorted(EMPTIED.keys() - {"downloads", "family-photos"})
+
+
 def test_each_shipped_policy_is_tried() -> None:
     assert {path.stem for path in POLICIES.glob("*.yaml")} == set(EMPTIED)
 
 
-@pytest.mark.parametrize(("name", "killed"), [*((name, True) for name in EMPTIED), ("drop-box", False)])
+@pytest.mark.parametrize(
+    ("name", "killed"),
+    [
+        ("downloads", True), ("family-photos", True), ("drop-box", False),
+        *(pytest.param(name, True, marks=pytest.mark.night) for name in OTHERS),
+    ],
+)
 def test_an_emptied_store_is_mounted_again_and_an_absent_one_is_not(
     mounts: Mounts, empty_store: Path, name: str, *, killed: bool
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.mount.test_takeover import kill_daemon, let_live, records
 from tests.mount.test_takeover_writes import APP, OF_APP, PHOTO, POLICY, WITH_PLACE, work  # noqa: F401
-from tests.support.machine.counts import first
+from tests.support.machine.counts import daily, first
 from tests.support.machine.processes import call_as, code_of, start_as, wait_for
 from tests.support.mount.daemons import Mount
 from tests.support.samples.jpegs import leaks
@@ -38,7 +38,7 @@ def kept_files(mount: Mount) -> int:
     return len([one for one in records(mount, "event") if "kept as" in str(one.get("note"))])
 
 
-@pytest.mark.parametrize("options", [OF_APP, ()], ids=["app", "shared"])
+@pytest.mark.parametrize("options", daily([OF_APP, ()], OF_APP), ids=["app", "shared"])
 @pytest.mark.parametrize("rule", RULES)
 def test_uploads_go_on(mounts, work: Path, rule: str, options: tuple[str, ...]) -> None:  # noqa: F811
     mount = checked(mounts, work, rule, *options)

@@ -150,6 +150,7 @@ def at(*names: str, long: tuple[str, ...] = ()):
     return pytest.mark.parametrize("place", places, indirect=True)
 
 
+@pytest.mark.night
 @at("own", long=("shared", "app", "mediated"))
 def test_git(place: Place) -> None:
     source = place.directory / "source"
@@ -270,6 +271,7 @@ def _watching(_channel, path: Path, writers: int, count: int) -> int:
     return databases.watch_sum(path, writers, count, deadline=100_000)
 
 
+@pytest.mark.night
 @at("checked", long=("posix", "mediated", "shared", "app", "own"))
 def test_a_parallel_build(place: Place) -> None:
     place.call(make_c_project, place.directory)

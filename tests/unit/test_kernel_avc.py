@@ -64,7 +64,14 @@ def plant(arena: Path, good: str, bad: str, fault: str) -> None:
     assert re.search(fault, done.stdout), done.stdout
 
 
-@pytest.mark.parametrize("flags", first(2, zip(SANITIZERS.values())), ids=SANITIZERS)
+@pytest.mark.parametrize(
+    "flags",
+    [
+        SANITIZERS["thread"], pytest.param(SANITIZERS["address"], marks=pytest.mark.night),
+        pytest.param(SANITIZERS["plain"], marks=pytest.mark.soak),
+    ],
+    ids=SANITIZERS,
+)
 def test_readers_and_changes_do_not_get_in_each_others_way(tmp_path: Path, flags: tuple[str, ...]) -> None:
     done = race(tmp_path, flags)
     assert done.returncode == 0, done.stdout + done.stderr
