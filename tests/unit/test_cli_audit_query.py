@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.cli.audit import query
-from policyfs.cli.audit.query import add_query, chains_of, selection_of, zone_of
+from policyfs.cli.audit.query import add_fields, add_query, chains_of, selection_of, zone_of
 from policyfs.errors import PolicyfsError
 from policyfs.journal.files.segments import Chain
 from tests.support.mount.trail import a_denial, an_event
@@ -20,6 +20,7 @@ from tests.support.mount.trail import a_denial, an_event
 def args_of(*words: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     add_query(parser)
+    add_fields(parser)
     return parser.parse_args(words)
 
 

@@ -50,8 +50,8 @@ def test_only_the_selected_events_are_on_it(cli: Cli, file: Path) -> None:
 def test_the_page_has_the_query_and_the_options_that_select(cli: Cli, file: Path) -> None:
     cli("report", "--html", str(file))
     assert "only" not in file.read_text(encoding="utf-8").split("</p>")[0]
-    cli("report", "--html", str(file), "not op:stat", "--app", "maps", "--until", "2026-03-02")
-    told = "only not op:stat until:2026-03-02 app:&quot;maps&quot;"
+    cli("report", "--html", str(file), "not op:stat app:maps", "--until", "2026-03-02")
+    told = "only not op:stat app:maps until:2026-03-02"
     assert told in file.read_text(encoding="utf-8").replace("&#34;", "&quot;")
 
 

@@ -118,7 +118,7 @@ def test_a_query_selects(place: Path):
     assert change["direction"] == "narrower"
     assert change["rules_after"] == ["trial"]
     assert change["examples"] == [{"id": "01234567:6", "path": "/DCIM/private/c.jpg"}]
-    assert policyfs(*words, "--app", "gallery").returncode == 0
+    assert policyfs(*words, "--query", "app:gallery").returncode == 0
     assert policyfs(*words, "--query", "app:nobody").returncode == 2
 
 

@@ -31,6 +31,8 @@ from policyfs.trail.query.query import merge
 from policyfs.trail.query.selection import Selection, option, parse_query
 from policyfs.trail.query.terms import Clock
 
+_FIELDS: Final = ("since", "until", "app", "uid", "op", "decision", "path", "rule")
+"""The fields that options select by (add_query, add_fields)."""
 _TOLD: Final = 10
 _MINUTE_NS: Final = 60_000_000_000
 """The time, in ns, by which events may be out of order."""
@@ -39,8 +41,8 @@ _OPENS: Final = ("open", "create")
 
 
 def add_query(parser: argparse.ArgumentParser, *, named: bool = False) -> None:
-    """Add the query and the options that select events. named: the query is the option `--query`, because the
-    command has other positional arguments."""
+    """Add the query that selects events, and the options of its time. named: the query is the option
+    `--query`, because the command has other positional arguments."""
     help_ = "conditions such as app:gallery 'path:/DCIM/**' 'size:>1M', joined by and, or, not"
     if named:
         parser.add_argument("--query", action="append", default=[], metavar="QUERY", help=help_)
@@ -50,6 +52,11 @@ def add_query(parser: argparse.ArgumentParser, *, named: bool = False) -> None:
     add = parser.add_argument
     add("--since", metavar="WHEN", help=f"from this time on: {when}")
     add("--until", metavar="WHEN", help="before this time, in the same forms")
+
+
+def add_fields(parser: argparse.ArgumentParser) -> None:
+    """Add the options that select events by a field, for those who search without the query language."""
+    add = parser.add_argument
     many = "; if repeated, one match is enough"
     add("--app", action="append", default=[], help=f"the app's name, or stranger{many}")
     add("--uid", action="append", default=[], type=int, help=f"the caller's uid{many}")
@@ -62,17 +69,11 @@ def add_query(parser: argparse.ArgumentParser, *, named: bool = False) -> None:
 def selection_of(args: argparse.Namespace) -> Selection:
     """Return the events that a command line's query and options select. Raises UsageError."""
     text = " ".join(args.query)
-    given = {
-        "since": [args.since] if args.since else [],
-        "until": [args.until] if args.until else [],
-        "app": args.app,
-        "uid": [str(uid) for uid in args.uid],
-        "op": args.op,
-        "decision": args.decision,
-        "path": [args.path] if args.path else [],
-        "rule": args.rule,
-    }
-    tree = all_of(parse_query(text), *(option(field, values) for field, values in given.items()))
+    chosen = [parse_query(text)]
+    for field in _FIELDS:
+        if given := getattr(args, field, None):
+            chosen.append(option(field, [given] if isinstance(given, str) else list(map(str, given))))
+    tree = all_of(*chosen)
     return Selection(tree, Clock(datetime.now(UTC), zone_of(args)), text)
 
 

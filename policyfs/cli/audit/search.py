@@ -14,6 +14,7 @@ from typing import Final
 
 from policyfs.cli.audit.policies import KeptPolicies
 from policyfs.cli.audit.query import (
+    add_fields,
     add_query,
     finish,
     hole_fields,
@@ -49,6 +50,7 @@ _LAST_RECORDS: Final = 1000
 def add_search(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(lists=True)
     add_query(parser)
+    add_fields(parser)
     parser.add_argument("-n", "--last", type=count, metavar="N", help="only the newest N of them")
     parser.add_argument("-f", "--follow", action="store_true", help="also print new records, until Ctrl-C")
     parser.add_argument("--each", action="store_true", help="print a row for each record, also for repeats")
