@@ -208,6 +208,7 @@ def test_libraries_with_one_name_get_sites_of_their_own(place: Path, monkeypatch
     monkeypatch.setattr(command, "likely_units", lambda: ["mpd.service"])
     said = init(place, monkeypatch, "", "files", words=["--to", str(place / "more"), str(other)])
     assert f"mpd.service cannot enter {other}: it gets nothing" in said.stderr
+    assert "mpd.service is not on this machine: a typing error?" in said.stderr
 
 
 def test_answers_narrow_what_known_programs_may_do(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,9 +269,10 @@ def test_a_site_of_an_older_version_goes_by_a_word(
 
 def test_a_library_that_nothing_uses_is_told(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (place / "app/compose.yaml").write_text("services: {app: {image: x}}")
-    said = init(place, monkeypatch, str(place / "srv/media"), "-")
-    assert said.returncode == 2, said
-    assert "no service or container uses" in said.stderr
+    for none in ("-", "no", "None"):
+        said = init(place, monkeypatch, str(place / "srv/media"), none)
+        assert said.returncode == 2, said
+        assert "no service or container uses" in said.stderr
     assert "is no directory: name" in init(place, monkeypatch, str(place / "absent")).stderr
     assert not (place / "etc").exists()
     (place / "app/compose.yaml").write_text(f"services: {{mpd: {{volumes: ['{place}/srv/media:/media']}}}}")

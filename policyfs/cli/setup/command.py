@@ -27,6 +27,7 @@ from policyfs.cli.setup.access_tests import cases_text
 from policyfs.cli.setup.compose_override import compose_command, files_of, is_old_compose, place_for
 from policyfs.cli.setup.library_users import (
     User,
+    is_there,
     likely_library,
     likely_units,
     of_compose,
@@ -298,8 +299,10 @@ def _users(
     units = likely_units()
     if units or not users:
         text = questions.ask("Which services of systemd use it (names; - for none)", ", ".join(units) or "-")
-        names = [name for name in re.split(r"[,\s]+", text) if name not in {"", "-"}]
+        names = [name for name in re.split(r"[,\s]+", text) if name.lower() not in {"", "-", "no", "none"}]
         for unit in (of_unit(f"{name.removesuffix('.service')}.service", store) for name in names):
+            if not is_there(unit.unit):
+                print(f"note: {shown(unit.unit)} is not on this machine: a typing error?", file=sys.stderr)
             if unit.shares:
                 users.append(unit)
             else:

@@ -150,6 +150,11 @@ def likely_units() -> list[str]:
     return sorted(name for name in found if _KNOWN.search(name) and "@." not in name and not is_own(name))
 
 
+def is_there(unit: str) -> bool:
+    """Return True if systemd has a unit, or the template of an instance."""
+    return any(one.name in {unit, re.sub(r"@.*", "@.service", unit)} for one in services())
+
+
 def of_unit(unit: str, store: str) -> User:
     """Return a service of systemd as a user of the library, which it finds at the library's own path, and
     where its unit binds it."""

@@ -127,7 +127,8 @@ def read_compose(
     if not isinstance(tree.get("services"), dict):
         raise PolicyfsError(f"{shown(path)} is not a compose file: it has no services")
     unread = (*project.unread, *_unread(tree), *_homes(tree), *(() if more else _two_names(path)))
-    return ComposeFile(path, tree, tuple(project.files), unread)
+    # Each once: a file may be read twice.
+    return ComposeFile(path, tree, tuple(project.files), tuple(dict.fromkeys(unread)))
 
 
 def _itself(path: str, values: Mapping[str, str]) -> Sequence[str]:
