@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
-from policyfs.cli.common.policy_files import Batch, read_sources
+from policyfs.cli.common.policy_files import Batch, read_sources, read_tests
 from policyfs.errors import EXIT_POLICY, EXIT_REFUSED, UnreadableError
 
 
@@ -25,6 +26,17 @@ def test_what_cannot_be_read(tmp_path: Path, name: str):
     with pytest.raises(UnreadableError) as caught:
         read_sources(str(tmp_path / name))
     assert caught.value.exit_code == EXIT_POLICY
+
+
+@pytest.mark.parametrize("regular", [True, False])
+def test_a_file_is_read_within_a_limit(tmp_path: Path, *, regular: bool):
+    """The policy of a mount may be a user's file: a sparse one took the daemon's memory at a reload."""
+    (tmp_path / "sparse.yaml").write_bytes(b"")
+    os.truncate(tmp_path / "sparse.yaml", 1 << 40)
+    with pytest.raises(UnreadableError, match=r"sparse\.yaml: File too large"):
+        read_sources(str(tmp_path), regular=regular)
+    with pytest.raises(UnreadableError, match=r"sparse\.yaml: File too large"):
+        read_tests([tmp_path / "sparse.yaml"])
 
 
 def test_one_bad_policy_does_not_keep_the_others_from_being_read(capsys: pytest.CaptureFixture[str]) -> None:

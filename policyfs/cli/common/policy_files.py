@@ -18,6 +18,8 @@ _Loaded = TypeVar("_Loaded")
 
 TEST_SUFFIX: Final = ".test.yaml"
 """The suffix of files with tests: they are not part of the policy in their directory."""
+MOST_BYTES: Final = 32 << 20
+"""The limit of bytes in one file of a policy, or of tests."""
 
 
 def read_sources(path: str, *, regular: bool = False) -> list[SourceText]:
@@ -26,13 +28,12 @@ def read_sources(path: str, *, regular: bool = False) -> list[SourceText]:
     Files with tests are left out. regular: accept only regular files. A mount sets *regular*: a daemon
     that waits for the writer of a pipe cannot reload or end. Raises UnreadableError.
     """
-    read = _read_regular if regular else Path.read_bytes
     where = Path(path)
     try:
         files = [where]
         if where.is_dir():
             files = sorted(file for file in where.glob("*.yaml") if not file.name.endswith(TEST_SUFFIX))
-        texts = [SourceText(str(file), read(file)) for file in files]
+        texts = [SourceText(str(file), _read(file, regular=regular)) for file in files]
     except OSError as error:
         raise UnreadableError(f"cannot read the policy {error.filename}: {error.strerror}") from error
     if not texts:
@@ -43,17 +44,21 @@ def read_sources(path: str, *, regular: bool = False) -> list[SourceText]:
 def read_tests(files: Iterable[Path]) -> list[SourceText]:
     """Return the texts of files with tests. Raises UnreadableError."""
     try:
-        return [SourceText(str(file), file.read_bytes()) for file in files]
+        return [SourceText(str(file), _read(file)) for file in files]
     except OSError as error:
         raise UnreadableError(f"cannot read the tests {error.filename}: {error.strerror}") from error
 
 
-def _read_regular(file: Path) -> bytes:
-    fd = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # without O_NONBLOCK the open may wait
-    with open(fd, "rb") as opened:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+def _read(file: Path, *, regular: bool = False) -> bytes:
+    """Read a file, which a user may own: no more than MOST_BYTES of it. Raises OSError."""
+    waits = os.O_NONBLOCK if regular else 0  # without O_NONBLOCK the open may wait
+    with open(os.open(file, os.O_RDONLY | os.O_CLOEXEC | waits), "rb") as opened:
+        if regular and not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file", str(file))
-        return opened.read()
+        text = opened.read(MOST_BYTES + 1)
+    if len(text) > MOST_BYTES:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(file))
+    return text
 
 
 class Batch:
