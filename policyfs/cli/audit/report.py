@@ -9,7 +9,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from itertools import groupby
 
-from policyfs.cli.audit.evidence import of_machine
+from policyfs.cli.audit.evidence import Anchors, of_machine
 from policyfs.cli.audit.names import check_names
 from policyfs.cli.audit.policies import KeptPolicies
 from policyfs.cli.audit.query import add_query, finish, holes_of, opened, tell_nothing, zone_of
@@ -61,8 +61,9 @@ def run_report(args: argparse.Namespace) -> int:
     is_whole = not checked
     if args.verify or _size(chains) <= _QUICK_BYTES:
         for machine, those in groupby(chains, key=lambda chain: chain.machine):
-            place = os.path.join(args.trail, machine)
-            for report in reports_on(list(those), place, of_machine(place)):
+            compared = Anchors([], [], None) if machine else of_machine(args.trail)
+            own = [chain._replace(machine="") for chain in those]
+            for report in reports_on(own, os.path.join(args.trail, machine), compared):
                 checked += [f"{machine}: {line}" if machine else line for line in report_lines(report)]
                 is_whole = is_whole and report.whole and not report.missing
     zone, now = zone_of(args), datetime.now(UTC)
