@@ -9,16 +9,16 @@ from policyfs.kernel import vectors
 
 def report(fs: FileSystem) -> dict[str, object]:
     """Return the present counts of a mount's file system. Sizes are in bytes."""
-    # Read this first: the list of handles below takes over the handles that the bridge still has.
-    repeats = fields(vectors.stats()) if fs.nodes.vectors.in_use else None
-    handles, copies, notifier = list(fs.handles), fs.copies.stats(), fs.kernel_cache.notifier
+    repeats, handles, copies = vectors.stats(), list(fs.handles), fs.copies.stats()
+    files, directories = len(handles) + repeats.handles, len(fs.listings) + repeats.listings
+    notifier = fs.kernel_cache.notifier
     sent = None if notifier is None else notifier.stats()
     return {
         "passthrough": fs.passthrough.report(),
         "handles": {
-            "open": len(handles) + len(fs.listings),
-            "files": len(handles),
-            "directories": len(fs.listings),
+            "open": files + directories,
+            "files": files,
+            "directories": directories,
             "mediated": sum(handle.mode.value == "mediated" for handle in handles),
         },
         "stale_handles": summary(fs.stale_handles.live()),
@@ -48,7 +48,7 @@ def report(fs: FileSystem) -> dict[str, object]:
             "queued": sent.queued,
             "hanging": sent.hanging,
         },
-        "vectors": repeats,
+        "vectors": fields(repeats) if fs.nodes.vectors.in_use else None,
         "brakes": fs.gate.brakes.report(fs.gate.engine.policy),
         "quarantine": fields(fs.quarantine.stats()),
     }

@@ -115,9 +115,9 @@ class VectorStats:
     """Counts of the cache: answered requests by kind (absences: LOOKUPs answered with ENOENT), and:
 
     lost: replies that the kernel did not take. nodes, directories: those in the cache now. installed,
-    refused: vectors that found a place, or none. dropped: calls that dropped vectors. handles: open handles,
-    without those that Python has taken over. readers: threads. reading: True while they read the device
-    instead of the event loop. began: the number of times that they began.
+    refused: vectors that found a place, or none. dropped: calls that dropped vectors. handles, listings: open
+    files and directories, without those that Python has taken over. readers: threads. reading: True while
+    they read the device instead of the event loop. began: the number of times that they began.
     """
 
     lookups: int
@@ -132,6 +132,7 @@ class VectorStats:
     opens: int
     releases: int
     handles: int
+    listings: int
     getxattrs: int
     absences: int
     opendirs: int
@@ -281,11 +282,6 @@ def writer_file(fh: int) -> int:
 def take_handles(nodeid: int) -> list[Opened]:
     """Take over the bridge's handles of a node, so that their requests go to Python."""
     return [Opened(*one) for one in library.take_opens(1, nodeid)]
-
-
-def take_all_handles() -> list[Opened]:
-    """Take over all handles of the bridge, so that their requests go to Python."""
-    return [Opened(*one) for one in library.take_opens(2, 0)]
 
 
 def read_opens(memory: memoryview) -> list[Opened]:

@@ -214,7 +214,7 @@ def test_an_open_handle_is_in_the_status(mount: Mount) -> None:
     child = hold(mount)
     assert said(mount)["opens"] > 0
     assert mount.status()["handles"]["files"] == 1
-    assert said(mount)["handles"] == 0, "it was taken over when it was looked at"
+    assert said(mount)["handles"] == 1, "a look leaves it to the bridge"
     assert ask(child, "bytes") == b"text"
     end(child)
     wait_for(lambda: mount.status()["handles"]["files"] == 0, "its release is seen")
@@ -222,10 +222,10 @@ def test_an_open_handle_is_in_the_status(mount: Mount) -> None:
 
 def test_a_handle_that_stays_open_stays_in_the_bridge(mount: Mount) -> None:
     child = hold(mount)
-    for _ in range(round(8 * AGES_S)):  # a look at the handle would take it over
+    for _ in range(round(8 * AGES_S)):
         (mount.store / "another").touch()  # a daemon without work rests
         time.sleep(0.25)
-    assert open_in_bridge(mount) == 1
+    assert said(mount)["handles"] == 1
     assert ask(child, "bytes") == b"text"
     assert mount.status()["handles"]["files"] == 1
     end(child)
@@ -245,15 +245,10 @@ def test_many_handles_that_stay_open_make_room_for_others(mount: Mount) -> None:
     for _ in range(round(8 * AGES_S)):
         (mount.store / "another").touch()
         time.sleep(0.25)
-    assert open_in_bridge(mount) == 0
+    assert said(mount)["handles"] <= 128 * min(4, len(os.sched_getaffinity(0)))  # half a reader's room
     assert mount.status()["handles"]["files"] == 600
     child.send("end")
     child.result()
-
-
-def open_in_bridge(mount: Mount) -> int:
-    """The number of handles in the bridge before the status, which takes them over."""
-    return int(said(mount)["handles"])
 
 
 def test_other_calls_find_the_handle(mounts: Mounts, store: Path) -> None:

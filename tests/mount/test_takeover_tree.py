@@ -174,7 +174,8 @@ def test_a_killed_daemon_takes_no_new_file_along(
         child.send(None)
         assert child.receive() is None
         if is_taken:
-            wait_for(lambda: mount.status()["vectors"]["handles"] == 0, "Python has the handle", 8)
+            assert mount.reload().returncode == 0
+            assert mount.status()["vectors"]["handles"] == 0, "Python has the handle"
 
     kill_daemon(mount, make)
     for _ in range(1, deaths):

@@ -28,9 +28,6 @@ class Bridge:
     def take(self, fh: int) -> None:
         self.asked.append(fh)
 
-    def take_all(self) -> None:
-        self.asked.append("all")
-
     def end_directories(self) -> None:
         self.asked.append("end")
 
@@ -69,7 +66,7 @@ def test_an_unknown_number_is_sought_in_the_bridge(tmp_path: Path) -> None:
         table.adopt(index + 1, made.root, made.caller(CAMERA))
         adopted = table.find(index + 1)
         assert (adopted.holder, adopted.kept) == (made.caller(CAMERA).holder, True)
-        assert (len(table), bridge.asked) == (2, [index + 1, "all"])
+        assert (len(table), bridge.asked) == (2, [index + 1])
 
 
 def test_after_a_take_over_a_directory_of_the_bridge_is_not_lost(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ class Side:
         fs: Any = SimpleNamespace(
             nodes=self.nodes, handles=self.handles, tree=tree, gate=gate, intents=self.intents
         )
-        bridge: Any = SimpleNamespace(directories=None, take=lambda _fh: None, take_all=lambda: None)
+        bridge: Any = SimpleNamespace(directories=None, take=lambda _fh: None)
         self.directories = OpenDirectories(bridge)
         self.absent_names = AbsentNames(lambda _parent, _name: True)
         self.restoration = Restoration(

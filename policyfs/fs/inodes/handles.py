@@ -148,9 +148,6 @@ class HandleSource(Protocol):
     def take_of(self, node: Node) -> None:
         """Put the bridge's handles of a node into the table."""
 
-    def take_all(self) -> None:
-        """Put all handles of the bridge into the table."""
-
     def end_all(self) -> None:
         """Put all handles of the bridge into the table. From then on the bridge opens no handles."""
 
@@ -203,16 +200,12 @@ class HandleTable:
         self._source = source
 
     def __len__(self) -> int:
-        self._take_all()
         return len(self._by_fh)
 
     def __iter__(self) -> Iterator[Handle]:
-        self._take_all()
+        """Iterate over the handles of the table. Those of the bridge are not among them: they are in
+        passthrough, by the policy in force."""
         return iter([kept.handle for kept in self._by_fh.values()])
-
-    def _take_all(self) -> None:
-        if self._source is not None:
-            self._source.take_all()
 
     @property
     def has_plenty(self) -> bool:

@@ -67,7 +67,6 @@ class OpenDirectories:
         bridge_handles.directories = self
 
     def __len__(self) -> int:
-        self._bridge_handles.take_all()
         return len(self._listings)
 
     @property

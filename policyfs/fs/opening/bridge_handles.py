@@ -316,11 +316,6 @@ class BridgeHandles(FsPart):
         if node in self._entered or node in self._listed:
             self._adopt(vectors.take_handles(node.nodeid))
 
-    def take_all(self) -> None:
-        """Put all of the bridge's handles into the handle table."""
-        if self._entered or self._listed or self._has_own:
-            self._adopt(vectors.take_all_handles())
-
     def _adopt(self, opened: Iterable[vectors.Opened]) -> None:
         """Put handles of the bridge into the table, as if Python had opened them. INVARIANT: the bridge opens
         no more once a quarter of the limits is used (HandleTable.has_plenty), so no app exceeds its share."""

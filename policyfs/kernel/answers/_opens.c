@@ -407,6 +407,12 @@ static bool is_held(const struct slot *slot)
 	return fh != 0 && !(fh & FH_TAKEN);
 }
 
+/* True for a handle of a directory: opens of files have no such flags. */
+static bool lists(const struct slot *slot)
+{
+	return slot->opened.fh >> FH_FLAGS_SHIFT & FOPEN_KEPT_LISTING;
+}
+
 static void take_those(bool (*mine)(const struct slot *, uint64_t), uint64_t value, avc_take taken, void *context)
 {
 	for (size_t i = 0; opens.slots != NULL && i < AVC_SLOTS; i++)
@@ -595,11 +601,16 @@ void opens_close(void)
 	memset(&opens, 0, sizeof(opens));
 }
 
-unsigned avc_count_handles(void)
+unsigned avc_count_handles(unsigned *directories)
 {
 	unsigned count = 0;
 
-	for (size_t i = 0; opens.slots != NULL && i < AVC_SLOTS; i++)
-		count += is_held(&opens.slots[i]);
+	*directories = 0;
+	for (size_t i = 0; opens.slots != NULL && i < AVC_SLOTS; i++) {
+		const bool held = is_held(&opens.slots[i]);
+
+		*directories += held && lists(&opens.slots[i]);
+		count += held && !lists(&opens.slots[i]);
+	}
 	return count;
 }

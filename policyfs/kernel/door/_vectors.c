@@ -293,14 +293,15 @@ TELLS_OF_NODE(vectors_leave, avc_leave)
 PyObject *vectors_counts(PyObject *module, PyObject *unused)
 {
 	struct avc_counts counts;
+	unsigned directories, files = avc_count_handles(&directories);
 
 	(void)module, (void)unused;
 	avc_count(&counts);
 #define FORMAT(kind, opcode) "sK"
 #define VALUE(kind, opcode) #kind, (unsigned long long)counts.kind,
-	return Py_BuildValue("{" AVC_ANSWERS(FORMAT) "sKsKsKsKsKsKsI}", AVC_ANSWERS(VALUE)
+	return Py_BuildValue("{" AVC_ANSWERS(FORMAT) "sKsKsKsKsKsKsIsI}", AVC_ANSWERS(VALUE)
 			     VALUE(lost, ) VALUE(nodes, ) VALUE(directories, ) VALUE(installed, ) VALUE(dropped, )
-			     VALUE(refused, ) "handles", avc_count_handles());
+			     VALUE(refused, ) "handles", files, "listings", directories);
 #undef VALUE
 #undef FORMAT
 }

@@ -182,7 +182,7 @@ PyObject *vectors_own_backed(PyObject *module, PyObject *unused)
 	return PyLong_FromSize_t(avc_own_backed());
 }
 
-/* take_opens(which, number). which: 0 for the handle with this number, 1 for the handles of this node, 2 for all. */
+/* take_opens(which, number). which: 0 for the handle with this number, 1 for the handles of this node. */
 PyObject *vectors_take(PyObject *module, PyObject *args)
 {
 	unsigned long long number;
@@ -196,8 +196,6 @@ PyObject *vectors_take(PyObject *module, PyObject *args)
 		avc_take_handle(number, add_handle, &found);
 	else if (which == 1)
 		avc_take_handles(number, false, add_handle, &found);
-	else if (which == 2)
-		avc_take_all_handles(false, add_handle, &found);
 	return list_of(handle_of, &found.handles);
 }
 

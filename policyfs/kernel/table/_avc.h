@@ -307,7 +307,7 @@ uint64_t avc_answered(uint32_t opcode);
 /* Answer no request of the process *pid* from now on. 0: all processes get answers. */
 void avc_exempt(uint32_t pid);
 
-/* Number of open handles that belong to the cache. */
-unsigned avc_count_handles(void);
+/* Number of open files that belong to the cache, and of directories. */
+unsigned avc_count_handles(unsigned *directories);
 
 #endif
