@@ -29,6 +29,8 @@ from tests.support.samples import media
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 POLICY: Final = CHECKOUT / "policies" / "family-photos.yaml"
+SYNC: Final = CHECKOUT / "policies" / "untrusted-sync.yaml"
+PHOTOS: Final = 300
 DEADLINE_S: Final = 60.0
 COLUMNS: Final = 80
 PHOTO: Final = "DCIM/Camera/beach.jpg"
@@ -56,8 +58,9 @@ class Demo:
             "POLICYFS_TRAIL_DIR": str(directory / "trail"),
             "POLICYFS_KEY_DIR": str(directory / "keys"),
         }
-        policy = parse_policy([SourceText(str(POLICY), POLICY.read_bytes())])
-        self.uids = {app.name: app.uids[0][0] for app in policy.apps if app.uids}
+        policies = (parse_policy([SourceText(str(path), path.read_bytes())]) for path in (POLICY, SYNC))
+        apps = [app for policy in policies for app in policy.apps]
+        self.uids = {app.name: app.uids[0][0] for app in reversed(apps) if app.uids}
 
     # ------------------------------------------------------------ set-up
 
@@ -171,8 +174,33 @@ class Demo:
         print(f"reads that reached the daemon: {self.reads_at_daemon() - before}   (policyfs status --json)")
 
         self.title("Some of the trail of just that")
-        for question in (("--app", "camera", "--op", "write"), ("--app", "gallery", "--op", "open")):
-            print(self.trail(*question, "--last", "1"))
+        print(self.trail("--app", "camera", "--op", "write", "--last", "1"))
+        self.stop_a_sync_client()
+
+    def stop_a_sync_client(self) -> None:
+        """The last act: it empties a library in a mount of its own, and gets only so far."""
+        self.title("A sync client empties the library: it is stopped, and undone")
+        shared = self.store, self.mount
+        self.store, self.mount = self.directory / "photos", self.directory / "sync"
+        try:
+            (self.store / "Photos").mkdir(parents=True)
+            self.store.chmod(0o700)
+            self.mount.mkdir()
+            for number in range(PHOTOS):
+                shutil.copyfile(shared[0] / PHOTO, self.store / f"Photos/{number:03}.jpg")
+            self.policyfs("mount", "--policy", SYNC, self.store, self.mount, show=False)
+            said = self.app("syncthing", "sh", "-c", "rm Photos/* 2>&1 | tail -n 1")
+            self.expect(said, "Disk quota exceeded")
+            left = len(os.listdir(self.store / "Photos"))
+            words = ("undo", self.mount, "--app", "syncthing", "--since", "1h")
+            said = self.policyfs(*words, show=False)
+            print(f"root# policyfs {self._short(words)} -> {said.splitlines()[1].strip()}")
+            count = len(os.listdir(self.store / "Photos"))
+            self.expect(f"{left} {count}", f"{PHOTOS - 200} {PHOTOS}", exactly=True)
+            self.policyfs("brake", self.mount, "--release", "syncthing")
+        finally:
+            self.unmount()
+            self.store, self.mount = shared
 
     def expect(self, said: str, part: str, *, exactly: bool = False) -> None:
         """The demo shows what is true, or it fails."""
@@ -208,7 +236,7 @@ class Demo:
         """Take the mount away, if it is there."""
         if re.search(rf" {re.escape(str(self.mount))} ", Path("/proc/self/mountinfo").read_text()):
             try:
-                self.policyfs("umount", self.mount)
+                self.policyfs("umount", self.mount, show=self.mount.name == "mnt")
             except (DemoError, OSError, subprocess.TimeoutExpired):
                 subprocess.run(["umount", "-l", str(self.mount)], check=False, timeout=DEADLINE_S)
                 raise
