@@ -150,6 +150,7 @@ def _store_through_mappings(channel: Connection, directory: Path, names: list[st
         thread.join()
 
 
+@pytest.mark.night
 def test_an_apps_writes_that_hang_leave_others_tasks_and_memory(hanging) -> None:
     mount, tiny = hanging
     before = _memory_kb(mount)

@@ -30,6 +30,7 @@ def _read_all(directory: Path) -> int:
     return sum((directory / f"{number}.png").read_bytes() == PICTURE for number in range(FILES))
 
 
+@pytest.mark.night
 def test_more_than_a_thousand_small_files_are_looked_at_once(mounts: Mounts, empty_store: Path) -> None:
     for number in range(FILES):
         (empty_store / f"{number}.png").write_bytes(PICTURE)

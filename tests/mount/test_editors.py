@@ -102,6 +102,7 @@ def edited(mount: Corner, photo: bytes, editor: str) -> Edited:
     return Edited(said.returncode == 0, left, mount.events(app="gallery", type="event"))
 
 
+@pytest.mark.night
 @pytest.mark.parametrize("editor", EDITORS)
 def test_where_others_files_may_be_deleted(corner_of, photo: bytes, editor: str) -> None:
     done = edited(corner_of(POLICY), photo, editor)

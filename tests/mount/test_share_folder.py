@@ -79,6 +79,7 @@ def refused(corner: Corner) -> dict[str, str]:
     return told(corner, decision="deny")
 
 
+@pytest.mark.night
 def test_twenty_photos_of_five_makers(share: Corner, photos: list[Photo]) -> None:
     without = {photo.name: photo.without for photo in photos}
     placed = {f"placed-{photo.name}": photo.placed for photo in photos}
