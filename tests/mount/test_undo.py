@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import stat
 from pathlib import Path
@@ -95,3 +96,93 @@ def test_a_library_that_an_app_deletes_and_overwrites_comes_back(mount, empty_st
     told = undo(empty_store)
     after = tree(empty_store)
     assert differing(before, after) == [], told
+
+
+def run_as(uid: int, mount: Mount, script: str) -> None:
+    said = tool_as(uid, "sh", "-c", f"cd '{os.fspath(mount)}' && {script}")
+    assert (said.returncode, said.stderr) == (0, b""), script
+
+
+@pytest.fixture
+def shared(mounts, empty_store: Path) -> Mount:
+    library(empty_store, 20)
+    return mounts.start(POLICY, empty_store)
+
+
+def test_what_others_have_changed_since_stays(shared, empty_store: Path) -> None:
+    """Four photos that an app has lost, and others have written, replaced, made anew or removed since."""
+    top = empty_store / "DCIM/roll 0"
+    run_as(SYNC, shared, "cd 'DCIM/roll 0'; echo a > IMG_00001.jpg; rm IMG_00002.jpg; echo c > IMG_00003.jpg")
+    run_as(SYNC, shared, "cd 'DCIM/roll 0'; mv IMG_00004.jpg x.jpg; echo d > IMG_00005.jpg")
+    run_as(EDITOR, shared, "cd 'DCIM/roll 0'; echo mine >> IMG_00001.jpg; echo mine > IMG_00002.jpg")
+    run_as(EDITOR, shared, "cd 'DCIM/roll 0'; rm IMG_00003.jpg; mv x.jpg y.jpg")
+    told = undo(empty_store, code=1)
+    assert told.count("left: ") == 4, told
+    assert (top / "IMG_00001.jpg").read_text() == "a\nmine\n"
+    assert (top / "IMG_00002.jpg").read_text() == "mine\n"
+    assert not (top / "IMG_00003.jpg").exists()
+    assert not (top / "IMG_00004.jpg").exists()
+    assert (top / "y.jpg").exists()
+    assert (top / "IMG_00005.jpg").read_bytes() == hashlib.sha256(b"5").digest() * 6
+    undo(empty_store, "--conflicts", "beside", "--paths", "/DCIM/roll 0/IMG_00002.jpg")
+    (beside,) = top.glob("IMG_00002 (before*")
+    assert beside.read_bytes() == hashlib.sha256(b"2").digest() * 3
+    assert (top / "IMG_00002.jpg").read_text() == "mine\n"
+
+
+def test_an_undo_is_planned_without_a_change_and_undone(mount, empty_store: Path) -> None:
+    before = tree(empty_store)
+    run_as(SYNC, mount, "cd 'DCIM/roll 0'; rm *1.jpg; echo more >> IMG_00002.jpg")
+    lost = tree(empty_store)
+    told = undo(empty_store, "--dry-run")
+    assert "comes back" in told
+    assert differing(lost, tree(empty_store)) == []
+    undo(empty_store)
+    assert differing(before, tree(empty_store)) == []
+    said = policyfs("undo", str(empty_store), "--last", "--since", "2h")
+    assert said.returncode == 0, said
+    assert differing(lost, tree(empty_store)) == []
+
+
+def test_no_mount_shows_what_is_kept(shared, empty_store: Path) -> None:
+    """Not by name, in a listing, or by an open, and no app can make the name."""
+    run_as(SYNC, shared, "rm 'DCIM/roll 0/IMG_00001.jpg'")
+    kept = empty_store / ".policyfs-kept"
+    assert kept.stat().st_mode & 0o7777 == 0o700
+    script = "exec 2>&1; ls -A; stat .policyfs-kept; cat .policyfs-kept/*/*/*/records; mkdir .policyfs-kept"
+    for uid in (SYNC, EDITOR):
+        said = tool_as(uid, "sh", "-c", f"cd '{os.fspath(shared)}'; {script}").stdout.decode()
+        assert said.splitlines()[0] == "DCIM"
+        assert said.count("No such file or directory") == 2
+        assert "Permission denied" in said
+
+
+def test_what_cannot_be_kept_is_refused_or_said(mounts, empty_store: Path) -> None:
+    library(empty_store, 20)
+    lenient = POLICY.replace("keep: 30d}", "keep: 30d}, on_unkept: record")
+    photo = "DCIM/roll 0/IMG_00011.jpg"
+    for policy, code in ((POLICY, 2), (lenient, 0)):
+        mount = mounts.start(policy, empty_store, "--app", "sync", "--keep-max-file", "100")
+        said = tool_as(SYNC, "sh", "-c", f"cd '{os.fspath(mount)}'; echo lost >> '{photo}'")
+        assert said.returncode == code, said
+        assert bool(code) == (b"lost" not in (empty_store / photo).read_bytes())
+        mount.stop()
+        notes = [event.get("note") or "" for event in mount.events(operation="open")]
+        assert any("cannot be kept" in note for note in notes), mount.events(operation="open")
+    told = undo(empty_store, code=1)
+    assert "its bytes were not kept" in told
+
+
+def test_what_is_kept_is_listed_shown_restored_and_dropped(mount, empty_store: Path) -> None:
+    run_as(SYNC, mount, "cd 'DCIM/roll 0'; rm IMG_00001.jpg; echo more >> IMG_00002.jpg")
+    said = policyfs("kept", "list", str(empty_store), "--json")
+    first, second = map(json.loads, said.stdout.splitlines())
+    assert (first["what"], second["what"]) == ("removed", "overwritten")
+    assert "IMG_00001" in policyfs("kept", "show", str(empty_store), first["id"]).stdout
+    copy = empty_store.parent / "copy"
+    assert policyfs("kept", "restore", str(empty_store), second["id"], "--to", str(copy)).returncode == 0
+    assert copy.read_bytes() == hashlib.sha256(b"2").digest() * 3
+    assert policyfs("kept", "restore", str(empty_store), first["id"]).returncode == 0
+    assert (empty_store / "DCIM/roll 0/IMG_00001.jpg").exists()
+    assert policyfs("kept", "drop", str(empty_store), "--paths", "/DCIM/***").stdout == "2 dropped\n"
+    assert policyfs("kept", "list", str(empty_store)).stdout == "nothing is kept\n"

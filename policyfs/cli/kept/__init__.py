@@ -1,1 +1,1 @@
-"""Commands for what is kept of what apps have removed or overwritten."""
+"""Commands on objects that are kept for undo."""

@@ -32,8 +32,8 @@ from policyfs.store.owner import OWNER_XATTR
 from policyfs.store.tree import Tree
 
 _YOUNG_NS: Final = 600 * 10**9
-"""What an app has made itself within this time (temporary files, saves of an editor) is not kept. And of a
-file that it overwrites again and again, one version in this time is."""
+"""The age below which an app's own file (a temporary one, a save of an editor) is not kept, and the time in
+which one version is kept of a file that the app overwrites again and again."""
 _DATED_NS: Final = 10**9 // 2
 _REMEMBERED: Final = 1 << 14
 _OWN: Final = "the app has made it just before"

@@ -1,1 +1,1 @@
-"""What apps have removed or overwritten, kept for undo."""
+"""Kept objects: those that apps have removed or overwritten, for undo."""

@@ -24,7 +24,7 @@ from policyfs.store.kept.record import Record, records_since
 from policyfs.store.names.aside_names import KEPT
 
 UNDO: Final = "+undo"
-"""In the place of an app: what `policyfs undo` itself has removed or overwritten. No app has this name."""
+"""The name, in the place of an app, of what `policyfs undo` itself removes or overwrites. No app has it."""
 STRANGERS: Final = "stranger"
 RECORDS: Final = "records"
 KEPT_NAME: Final = re.compile(r"[0-9a-f]{16}-[0-9a-f]{6}")

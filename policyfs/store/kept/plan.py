@@ -33,7 +33,7 @@ class Action(enum.Enum):
 
 
 class Conflicts(enum.Enum):
-    """What becomes of what others have changed meanwhile, and so of what stands against it."""
+    """The treatment of changes that others have made meanwhile."""
 
     LEAVE = "leave"
     BESIDE = "beside"
@@ -69,7 +69,7 @@ class Step:
 
 
 class Conflict(NamedTuple):
-    """What is not taken back, and why."""
+    """A path that is not taken back, and the reason."""
 
     path: bytes
     why: str

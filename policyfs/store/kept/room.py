@@ -43,7 +43,7 @@ class Room:
         self.files = 0
         self.oldest_ns = 0
         self.lost = 0
-        """How many kept objects had to go before their age."""
+        """The number of kept objects that had to go before their age."""
 
     @property
     def used(self) -> int:

@@ -215,6 +215,7 @@ class Undo:
                 if step.record.before is not None:
                     set_attributes(self._tree, target, attributes_of(step.record.before))
                 return
+            _check_unwritten(dirfd, name)
             flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             target = stack.enter_context(_closed(os.open(name, flags, dir_fd=dirfd)))
             stat = self._tree.fstat(target)
@@ -223,7 +224,7 @@ class Undo:
             record = self._record(step, "write", step.path, stat)
             record = replace(record, xattrs=xattrs_of(target, *map(os.fsencode, step.xattrs)))
             self._kept.copy(UNDO, record, target, stat)
-            _alone(target)
+            _leased(target, fcntl.F_WRLCK)  # not while a daemon has it for readers in passthrough
             if version_of(self._tree.fstat(target)) != version_of(stat):
                 raise ChangedError("a program is writing it")
             fill(source, target, dirfd)
@@ -400,17 +401,26 @@ def _open(name: str, dirfd: int) -> int:
     return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOATIME, dir_fd=dirfd)
 
 
-def _alone(fd: int) -> None:
-    """Raise ChangedError if another process has the file open: a write lease is granted to its only opener.
-    The lease ends with the descriptor; meanwhile others' opens wait (at most 45 s, lease-break-time)."""
+def _check_unwritten(dirfd: int, name: bytes) -> None:
+    """Raise ChangedError if a program has the file open for writing, or mapped: no read lease is granted."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with _closed(os.open(name, flags, dir_fd=dirfd)) as fd:
+        if not _leased(fd, fcntl.F_RDLCK):
+            raise ChangedError("a program has the file open for writing: stop it, then undo again")
+
+
+def _leased(fd: int, kind: int) -> bool:
+    """Take a lease, which ends with the descriptor: meanwhile others' opens wait (lease-break-time, 45 s).
+    Return False if others have the file open."""
     try:
         fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)  # which is ignored: SIGIO would end the process
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, kind)
     except BlockingIOError:
-        raise ChangedError("a program has the file open: stop it, then undo again") from None
+        return False
     except OSError as error:
         if error.errno not in {errno.EINVAL, errno.EOPNOTSUPP}:
             raise
+    return True
 
 
 @contextlib.contextmanager
