@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import random
+import signal
 import stat
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.support.machine.processes import tool_as
+from tests.support.machine.images import STORE_KINDS, file_system
+from tests.support.machine.processes import start_as, tool_as
 from tests.support.models.trees import inventory
 from tests.support.mount.daemons import Mount, policyfs
 
@@ -74,6 +79,15 @@ def differing(before: dict, after: dict) -> list[str]:
             if before.get(name) != after.get(name)]  # fmt: skip
 
 
+SCRIPT = (
+    'for f in roll*/*1.jpg; do echo encrypted > "$f"; done;'
+    ' for f in roll*/*3.jpg; do echo more >> "$f"; done;'
+    ' for f in roll*/*5.jpg; do echo new > "$f.tmp"; mv "$f.tmp" "$f"; done;'
+    ' for f in roll*/*6.jpg; do : > "$f"; chmod 600 "$f"; touch "$f"; done;'
+    " mv 'roll 0' gone; find . -name '*2.jpg' -delete; rm -rf gone"
+)
+
+
 @pytest.fixture
 def mount(mounts, empty_store: Path) -> Mount:
     library(empty_store, 300)
@@ -83,19 +97,61 @@ def mount(mounts, empty_store: Path) -> Mount:
 def test_a_library_that_an_app_deletes_and_overwrites_comes_back(mount, empty_store: Path) -> None:
     """After `policyfs undo`, every byte, time, mode, owner, attribute and hard link is as before."""
     before = tree(empty_store)
-    script = (
-        f"cd '{os.fspath(mount)}/DCIM'; for f in roll*/*1.jpg; do echo encrypted > \"$f\"; done;"
-        ' for f in roll*/*3.jpg; do echo more >> "$f"; done;'
-        ' for f in roll*/*5.jpg; do echo new > "$f.tmp"; mv "$f.tmp" "$f"; done;'
-        ' for f in roll*/*6.jpg; do : > "$f"; chmod 600 "$f"; touch "$f"; done;'
-        " mv 'roll 0' gone; find . -name '*2.jpg' -delete; rm -rf gone"
-    )
-    said = tool_as(SYNC, "sh", "-c", script)
-    assert (said.returncode, said.stderr) == (0, b"")
+    run_as(SYNC, mount, f"cd DCIM; {SCRIPT}")
     assert not (empty_store / "DCIM/roll 0").exists()
     told = undo(empty_store)
     after = tree(empty_store)
     assert differing(before, after) == [], told
+
+
+MAPPED = """
+import mmap, sys
+for name in sys.argv[1:]:
+    with open(name, "r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+        mapped[0] = 88
+"""
+EXCHANGE = """
+import ctypes
+ctypes.CDLL(None).renameat2(-100, b"IMG_00001.jpg", -100, b"IMG_00002.jpg", 2)
+"""
+LOSSES = {
+    "encrypt in place": 'for f in roll*/IMG*; do echo x | dd of="$f" conv=notrunc status=none; done',
+    "encrypt into new files": 'for f in roll*/IMG*; do cp "$f" "$f.locked"; rm "$f"; done; rm -f *.locked',
+    "rename and overwrite": 'for f in roll*/IMG*; do mv "$f" "$f.locked"; echo encrypted > "$f.locked"; done',
+    "truncate": 'for f in roll*/IMG*; do truncate -s 0 "$f"; done',
+    "save pattern": 'for f in roll*/IMG*; do echo new > roll/.t; mv -f roll/.t "$f"; rm "$f"; done',
+    "delete": "find . -mindepth 1 -delete",
+    "move and delete": "mkdir a; mv roll* a/b; mv a c; rm -rf c",
+    "rsync": "mkdir /tmp/$$; rsync -a --delete /tmp/$$/ ./; rmdir /tmp/$$",
+    "attributes": "chmod 700 roll*/IMG*; touch roll*/IMG*; setfattr -x user.rating roll*/IMG*",
+    "exchange": f"cd roll*; python3 -c '{EXCHANGE}'",
+    "mapped": f"python3 -c '{MAPPED}' roll*/IMG*",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(
+    "options",
+    ["--app sync"] + [
+        pytest.param(options, marks=pytest.mark.soak)
+        for options in ("", "--posix", "--app sync --no-passthrough")
+    ],
+)  # fmt: skip
+def test_each_kind_of_loss_is_taken_back(mounts, empty_store: Path, loss: str, options: str) -> None:
+    library(empty_store, 12)
+    (empty_store / "DCIM/roll 0").rename(empty_store / "DCIM/roll")
+    for path in (empty_store / "DCIM", *(empty_store / "DCIM").rglob("*")):
+        if not path.is_symlink():
+            os.chown(path, SYNC, SYNC)
+    mount = mounts.start(POLICY, empty_store, *options.split())
+    before = tree(empty_store)
+    run_as(SYNC, mount, f"cd DCIM && {{ {LOSSES[loss]}; }}")
+    assert differing(before, tree(empty_store))
+    undo(empty_store)
+    left = {name for name in tree(empty_store) if name.endswith(b".locked") or name == b"a"}
+    after = tree(empty_store)
+    names = {b".", b"roll"} if left else set()  # what the app has made stays, and the directory's time
+    assert differing(*({n: e for n, e in t.items() if n not in left | names} for t in (before, after))) == []
 
 
 def run_as(uid: int, mount: Mount, script: str) -> None:
@@ -186,3 +242,52 @@ def test_what_is_kept_is_listed_shown_restored_and_dropped(mount, empty_store: P
     assert (empty_store / "DCIM/roll 0/IMG_00001.jpg").exists()
     assert policyfs("kept", "drop", str(empty_store), "--paths", "/DCIM/***").stdout == "2 dropped\n"
     assert policyfs("kept", "list", str(empty_store)).stdout == "nothing is kept\n"
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", STORE_KINDS)
+def test_a_library_comes_back_on_each_file_system(mounts, arena: Path, kind: str) -> None:
+    """ext4 with 10,000 photos; xfs and btrfs, where the overwritten ones are clones; tmpfs."""
+    with file_system(kind, arena / "fs") as store:
+        store.chmod(0o700)
+        library(store, 10_000 if kind == "ext4" else 300)
+        mount = mounts.start(POLICY, store, "--app", "sync")
+        before = tree(store)
+        run_as(SYNC, mount, f"cd DCIM; {SCRIPT}; cd ..; rm -rf DCIM/*")
+        undo(store)
+        assert differing(before, tree(store)) == []
+        mount.stop()
+
+
+@pytest.mark.soak
+def test_a_daemon_that_is_killed_at_any_time_loses_nothing(mounts, empty_store: Path) -> None:
+    """Without a keeper: at each kill some requests of the app fail. Nothing is lost, and nothing twice."""
+    library(empty_store, 300)
+    before = tree(empty_store)
+    for at in range(12):
+        mount = mounts.prepare(POLICY, empty_store, "--app", "sync", "--no-keeper").start()
+        child = start_as(SYNC, tear, os.fspath(mount), at)
+        time.sleep(0.05 + 0.03 * at)
+        os.kill(mount.pid, signal.SIGKILL)
+        child.result()
+        mount.force_away()
+    undo(empty_store, "--conflicts", "replace", code=0)
+    assert differing(before, tree(empty_store)) == []
+
+
+def tear(channel: object, mountpoint: str, seed: int) -> None:
+    """Delete, replace and overwrite photos until no daemon answers."""
+    del channel
+    chance = random.Random(seed)
+    top = Path(mountpoint, "DCIM")
+    with contextlib.suppress(OSError):
+        while photos := sorted(top.rglob("*.jpg")):
+            for photo in chance.sample(photos, min(20, len(photos))):
+                what = chance.randrange(3)
+                if what == 0:
+                    photo.unlink()
+                elif what == 1:
+                    (photo.parent / "tmp").write_bytes(b"new")
+                    (photo.parent / "tmp").rename(photo)
+                elif not photo.is_symlink():
+                    photo.write_bytes(b"encrypted")

@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -18,12 +19,14 @@ from policyfs.cli.kept.stores import Store, opened
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.store.kept.bins import UNDO
 from policyfs.store.kept.plan import Action, Conflict, Conflicts, Plan, Step
-from policyfs.store.kept.undo import Undo, pasts_of, planned, restored_below
+from policyfs.store.kept.undo import Undo, has_writers, pasts_of, planned, restored_below
 from policyfs.trail.lines.line import iso_time
 from policyfs.trail.lines.table import shown, shown_path
 from policyfs.trail.query.query import compile_glob, parse_when
 
 _SHOWN: Final = 20
+_RELEASE_S: Final = 0.5
+"""The time in which a daemon hears that an app has closed its files."""
 _NOW_NS: Final = 1 << 63
 
 
@@ -79,6 +82,9 @@ def _undo(
     wanted: Callable[[bytes], bool],
 ) -> int:  # fmt: skip
     pasts, unfinished, remade = pasts_of(store.bins, app, since_ns, until_ns, wanted)
+    if has_writers(pasts):
+        time.sleep(_RELEASE_S)
+        pasts, unfinished, remade = pasts_of(store.bins, app, since_ns, until_ns, wanted)
     plan = planned(store.tree, pasts, since_ns, Conflicts(args.conflicts), unfinished, remade)
     print(f"{len(pasts):,} changes of {shown(app)} since {iso_time(since_ns)}")
     if args.to is not None:

@@ -381,7 +381,10 @@ class Planner:
             attrs["mode"] = before.mode & _MODE
         if "mtime_ns" in record.asked and _same_time(record.asked["mtime_ns"], there.attrs.mtime_ns):
             self._is_as_left(there)
-            attrs["mtime_ns"] = before.mtime_ns
+            if before.ftype != FileType.DIRECTORY.value:
+                attrs["mtime_ns"] = before.mtime_ns
+        if "mtime_ns" in record.asked and before.ftype == FileType.DIRECTORY.value:
+            self._dated[there] = before.mtime_ns, self._dated.get(there, (0, record.time_ns))[1]
         if "atime_ns" in record.asked:
             attrs["atime_ns"] = before.atime_ns
         if attrs:

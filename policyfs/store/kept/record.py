@@ -57,11 +57,6 @@ class State(NamedTuple):
         """The object's inode."""
         return Inode(self.ino, self.btime_ns)
 
-    @property
-    def is_file(self) -> bool:
-        """True for a regular file."""
-        return self.ftype == FileType.REGULAR.value
-
 
 @dataclass(frozen=True, slots=True)
 class Record:

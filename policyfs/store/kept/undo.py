@@ -63,6 +63,16 @@ def pasts_of(
     return sorted(pasts, key=lambda one: one.record.time_ns), unfinished, remade
 
 
+def has_writers(pasts: list[Past]) -> bool:
+    """Return True if the app may still write one of the files: the release follows its close in a moment."""
+    writing: set[Inode] = set()
+    for past in pasts:
+        if past.record.before is not None and past.record.op in {"write", "end"}:
+            change = writing.add if past.record.op == "write" else writing.discard
+            change(past.record.before.inode)
+    return bool(writing)
+
+
 def _undone(bins: Bins, app: str, since_ns: int) -> tuple[set[Inode], Remade]:
     unfinished: set[Inode] = set()
     remade = Remade()
