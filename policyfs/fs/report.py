@@ -51,6 +51,7 @@ def report(fs: FileSystem) -> dict[str, object]:
         "vectors": fields(repeats) if fs.nodes.vectors.in_use else None,
         "brakes": fs.gate.brakes.report(fs.gate.engine.policy),
         "quarantine": fields(fs.quarantine.stats()),
+        "kept": fs.context.kept.report(),
     }
 
 

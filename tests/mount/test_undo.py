@@ -246,6 +246,7 @@ def test_what_is_kept_is_listed_shown_restored_and_dropped(mount, empty_store: P
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", STORE_KINDS)
 def test_a_library_comes_back_on_each_file_system(mounts, arena: Path, kind: str) -> None:
     """ext4 with 10,000 photos; xfs and btrfs, where the overwritten ones are clones; tmpfs."""

@@ -73,6 +73,10 @@ class KeptChanges:
         self._dated: OrderedDict[tuple[str, Inode], int] = OrderedDict()
         self._placed: OrderedDict[Inode, None] = OrderedDict()  # own files that took the place of kept ones
 
+    def report(self) -> dict[str, int | str | None]:
+        """Return what `policyfs status` tells about what is kept."""
+        return self._kept.room.report()
+
     # -- names --------------------------------------------------------------------------------------
 
     def remove(

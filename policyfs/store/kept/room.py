@@ -15,6 +15,7 @@ from typing import Final
 
 from policyfs.store.kept.bins import RECORDS, Bins, day_of, time_of
 from policyfs.store.kept.record import Record
+from policyfs.trail.lines.line import iso_time
 
 _DAY_NS: Final = 86_400 * 10**9
 _NEARLY_FULL: Final = 50
@@ -60,6 +61,13 @@ class Room:
         """The limit in bytes."""
         disk = os.fstatvfs(self._root_fd)
         return self._limit or disk.f_blocks * disk.f_frsize // _SHARE
+
+    def report(self) -> dict[str, int | str | None]:
+        """Return files, bytes and limit of what is kept, the oldest one's time, and how many had to go."""
+        oldest = iso_time(self.oldest_ns) if self.oldest_ns else None
+        return {
+            "files": self.files, "bytes": self.used, "limit": self.limit, "oldest": oldest, "lost": self.lost,
+        }  # fmt: skip
 
     def check(self, app: str, size: int) -> None:
         """Raise NoRoomError if an app may not keep *size* bytes more."""
