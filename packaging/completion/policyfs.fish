@@ -141,7 +141,6 @@ complete -c policyfs -n '__policyfs_at reload' -l all -d 'reload every mount tha
 complete -c policyfs -n '__policyfs_at reload' -l previous -d 'go back to the policy that was in force before'
 complete -c policyfs -n '__policyfs_at brake' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at brake' -l release -r -d 'let this app change files again, and count anew'
-complete -c policyfs -n '__policyfs_at brake' -l json -d 'print one JSON object for each mount'
 complete -c policyfs -n '__policyfs_at tighten' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at tighten' -l days -r -d 'how many days count (7)'
 complete -c policyfs -n '__policyfs_at tighten' -l yes -d 'take away all that is proposed'

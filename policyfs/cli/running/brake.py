@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 
 from policyfs.cli.common.live_mounts import all_status, ask, known, part
@@ -17,7 +16,6 @@ def add_brake(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(usage_error=parser.error)
     add = parser.add_argument
     add("--release", metavar="APP", help="let this app change files again, and count anew")
-    add("--json", action="store_true", help="print one JSON object for each mount")
     add("mountpoint", nargs="?", metavar="MOUNTPOINT", help="a mountpoint; without it, all mounts")
 
 
@@ -34,10 +32,7 @@ def run_brake(args: argparse.Namespace) -> int:
     silent: list[str] = []
     found = all_status(silent) if args.mountpoint is None else [ask(known(args.mountpoint), "status")]
     for status in found:
-        if args.json:
-            print(json.dumps({"mountpoint": status["mountpoint"], **part(status, "brakes")}))
-        else:
-            print("\n".join(_lines(status)))
+        print("\n".join(_lines(status)))
     return EXIT_REFUSED if silent or any(map(on_of, found)) else EXIT_OK
 
 
