@@ -18,6 +18,7 @@ from policyfs.cli.mounts.run_user import LIMITS
 from tests.support.machine.ordinary_user import NAME, UID, OrdinaryUser
 from tests.support.machine.processes import wait_for
 from tests.support.mount.daemons import Said
+from tests.support.samples import jpegs
 
 POLICY: Final = """\
 apiVersion: policyfs/v1
@@ -191,6 +192,43 @@ def test_a_killed_run_leaves_nothing(user: OrdinaryUser) -> None:
         process.send_signal(number)
         process.communicate(timeout=60)
         wait_for(lambda: not user.left(), "all processes have ended")
+
+
+def policy_of(page: str) -> str:
+    """The policy that a page of the documentation shows."""
+    return Path("docs", page).read_text().partition("```yaml\n")[2].partition("```")[0]
+
+
+def test_an_agent_works_in_a_checkout_as_its_page_says(user: OrdinaryUser) -> None:
+    user.make("agent.yaml", policy_of("agents.md"))
+    for name in (".git/config", "src/.env.local", "Makefile"):
+        user.make(f"code/{name}", "old\n")
+    options = ("--try", "--app", "agent", "--policy", str(user.home / "agent.yaml"))
+    script = "cd code; cat .git/config src/.env.local; ls -A . src; echo x > src/x; echo x > Makefile"
+    assert run(user, script, *options).stdout == ".:\n.git\nMakefile\nsrc\n\nsrc:\nmain.py\n"
+    told = user.policyfs("try", "diff", "--names").stdout
+    assert told == "~ Makefile  (content, time)  [refused: no rule allows it]\n+ src/x\n"
+    assert user.policyfs("try", "commit", "--paths", "src/*").stdout == "src/x\n"
+    assert user.policyfs("try", "drop").returncode == 0
+    assert (user.home / "code/Makefile").read_text() == "old\n"
+    assert "/.git/config" in user.policyfs("audit", "search", "--app", "agent", "--decision", "deny").stdout
+
+
+def test_a_strangers_script_sorts_photos_as_its_page_says(user: OrdinaryUser) -> None:
+    user.make("script.yaml", policy_of("stranger-scripts.md"))
+    photo = user.make("code/photo.jpg")
+    original = jpegs.photo_with(jpegs.exif())
+    photo.write_bytes(original)
+    user.make("code/Private/p.txt", "private\n")
+    options = ("--try", "--app", "script", "--policy", str(user.home / "script.yaml"))
+    script = "cd code; ls; mkdir sorted; cp photo.jpg sorted; rm photo.jpg"
+    assert run(user, script, *options).stdout == "photo.jpg\nsrc\n"
+    said = user.policyfs("try", "commit")
+    assert said.stdout == "sorted\nsorted/photo.jpg\n", said
+    assert photo.read_bytes() == original
+    copy = (user.home / "code/sorted/photo.jpg").read_bytes()
+    assert len(copy) == len(original)
+    assert copy != original, "the command saw it without its place"
 
 
 FORGES: Final = r"""

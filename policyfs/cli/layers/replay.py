@@ -199,20 +199,12 @@ class Replay:
         """Make a file in the store like the one in the layer: a changed one in place, so that its other names
         change, too; a new one in place of one with several names under a name of its own first."""
         key = entry.stat.st_dev, entry.stat.st_ino
-        if entry.stat.st_nlink > 1 and key in self._links and now is None:
-            with parent_of((self._view, self._links[key])) as (directory, name):
-                os.link(name, target[1], src_dir_fd=directory, dst_dir_fd=target[0], follow_symlinks=False)
-            return True
+        if entry.stat.st_nlink > 1 and key in self._links:
+            return self._put_name(self._links[key], target, now)
         self._links[key] = entry.path
         if now is not None and now.st_nlink > 1 and not entry.is_copied:
-            beside = target[0], b"%s.policyfs-%x" % (target[1][:_MOST_BESIDE], os.getpid())
-            try:
-                self._write(entry, source, beside, is_new=True)
-                os.rename(beside[1], target[1], src_dir_fd=target[0], dst_dir_fd=target[0])
-            except OSError:
-                with contextlib.suppress(OSError):
-                    os.unlink(beside[1], dir_fd=target[0])
-                raise
+            self._replace(target, lambda beside: self._write(entry, source, (target[0], beside), is_new=True))
+            self._set_attributes(entry, source, target)
             return True
         if now is not None:
             self._note_links(now)
@@ -220,6 +212,34 @@ class Replay:
         if not is_same:
             self._write(entry, source, target, is_new=now is None)
         return self._set_attributes(entry, source, target) or not is_same
+
+    def _put_name(self, linked: bytes, target: Place, now: os.stat_result | None) -> bool:
+        """Give a file that is in the store by another name this name, too."""
+        with parent_of((self._view, linked)) as (directory, name):
+            there = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            if now is not None and os.path.samestat(now, there):
+                return False
+
+            def link(at: bytes) -> None:
+                os.link(name, at, src_dir_fd=directory, dst_dir_fd=target[0], follow_symlinks=False)
+
+            if now is None:
+                link(target[1])
+            else:
+                self._replace(target, link)
+        return True
+
+    @staticmethod
+    def _replace(target: Place, make: Callable[[bytes], None]) -> None:
+        """Make an object under a name beside another, and rename it over the other."""
+        beside = b"%s.policyfs-%x" % (target[1][:_MOST_BESIDE], os.getpid())
+        try:
+            make(beside)
+            os.rename(beside, target[1], src_dir_fd=target[0], dst_dir_fd=target[0])
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(beside, dir_fd=target[0])
+            raise
 
     @staticmethod
     def _is_same(source: Place, target: Place, wanted: os.stat_result, now: os.stat_result) -> bool:

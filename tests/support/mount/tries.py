@@ -62,7 +62,6 @@ class Tries:
                 process.kill()
                 out, err = process.communicate()
         assert "Traceback" not in err, err
-        print(words, process.returncode, out, err)
         return Said(process.returncode, out, err)
 
     def run(self, *command: str, keep: str = "l", trying: bool = True) -> Said:
