@@ -102,6 +102,19 @@ def test_a_library_that_an_app_deletes_and_overwrites_comes_back(mount, empty_st
     told = undo(empty_store)
     after = tree(empty_store)
     assert differing(before, after) == [], told
+    run_as(SYNC, mount, "cd 'DCIM/roll 0'; test $(ls | wc -l) = 306; test $(wc -c < IMG_00011.jpg) = 384")
+
+
+def test_records_alone_fill_an_apps_share(mounts, empty_store: Path) -> None:
+    """An app that changes modes for ever is refused, and so does not fill the disk."""
+    library(empty_store, 3)
+    mount = mounts.start(POLICY, empty_store, "--app", "sync", "--keep-size", "4K")
+    photo = "DCIM/roll 0/IMG_00001.jpg"
+    modes = "$(seq 600 607) $(seq 610 617) $(seq 620 627)"
+    script = f"for mode in {modes}; do chmod $mode '{photo}' || exit 1; done"
+    said = tool_as(SYNC, "sh", "-c", f"cd '{os.fspath(mount)}'; {script}")
+    assert b"Disk quota exceeded" in said.stderr
+    assert mount.status()["kept"]["bytes"] < 8 << 10
 
 
 MAPPED = """

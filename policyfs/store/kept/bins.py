@@ -76,8 +76,8 @@ class Bin:
         self.is_synced = True
         self.used_s = 0.0
 
-    def append(self, record: Record) -> None:
-        """Write a record. Raise OSError; then no whole line is written."""
+    def append(self, record: Record) -> int:
+        """Write a record. Return its bytes. Raise OSError; then no whole line is written."""
         if self._records < 0:
             self._records = os.open(RECORDS, _APPEND, 0o600, dir_fd=self.fd)
         line = record.line()
@@ -86,6 +86,7 @@ class Bin:
         if os.write(self._records, line) != len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._is_torn = self.is_synced = False
+        return len(line)
 
     def sync(self) -> None:
         """Write the records to the disk. Waits for it."""

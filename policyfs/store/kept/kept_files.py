@@ -52,9 +52,12 @@ class KeptFiles:
     def note(self, app: str, record: Record) -> None:
         """Record a change that loses no bytes. Raise UnkeptError."""
         try:
-            self.bins.of(app, record.until_s).append(record)
+            self.room.check(app, 0)
+            self.room.took(app, self.bins.of(app, record.until_s).append(record), files=0)
         except OSError as error:
             raise UnkeptError(_reason(error)) from error
+        except NoRoomError as error:
+            raise UnkeptError(str(error)) from error
 
     def take(self, app: str, record: Record, dirfd: int, name: bytes, stat: Stat) -> None:
         """Move an object out of its directory instead of removing it. Raise UnkeptError.
@@ -80,7 +83,7 @@ class KeptFiles:
             self.room.check(app, size)
             where = self.bins.of(app, record.until_s)
             kept = new_name(record.time_ns)
-            where.append(replace(record, kept=kept))
+            size += where.append(replace(record, kept=kept))
             move(where.fd, kept.encode())
         except OSError as error:
             raise UnkeptError(_reason(error)) from error

@@ -79,16 +79,17 @@ class Room:
         if self.used + size > limit and self._used[app] + size > limit // max(1, len(+self._used)):
             raise NoRoomError(f"its share of {limit} bytes for what is kept is full (--keep-size)")
 
-    def took(self, app: str, size: int) -> None:
-        """Count kept bytes."""
+    def took(self, app: str, size: int, files: int = 1) -> None:
+        """Count kept bytes, of files or of records."""
         with self._lock:
             self._used[app] += size
-            self.files += 1
+            self.files += files
 
     def tend(self, bins: Bins) -> None:
         """Count anew, and remove what is too old, or has no room. Takes long. bins: not used elsewhere."""
         today = day_of(int(time.time()))
         kept: dict[str, list[tuple[str, str, int]]] = {}
+        records: Counter[str] = Counter()
         for app in bins.apps():
             kept[app] = []
             for day in bins.days(app):
@@ -96,9 +97,12 @@ class Room:
                     _remove_day(bins, app, day)
                 else:
                     kept[app] += _sizes(bins, app, day)
+                    records[app] += _records_size(bins, app, day)
             kept[app].sort()
         limit = self.limit
-        used = Counter({app: sum(size for _, _, size in found) for app, found in kept.items()})
+        used = Counter(records)
+        for app, found in kept.items():
+            used[app] += sum(size for _, _, size in found)
         while sum(used.values()) > limit * 9 // 10:
             app = max(used, key=lambda one: used[one])
             if not kept[app]:
@@ -125,6 +129,16 @@ def drop(bins: Bins, app: str, day: str, name: str, why: str) -> None:
     where = bins.of(app, until_s)
     where.append(Record(time.time_ns(), "gone", b"", until_s, kept=name, why=why))
     os.unlink(name, dir_fd=where.fd)
+
+
+def _records_size(bins: Bins, app: str, day: str) -> int:
+    with contextlib.suppress(FileNotFoundError):
+        fd = bins.directory(app, day)
+        try:
+            return os.stat(RECORDS, dir_fd=fd, follow_symlinks=False).st_size
+        finally:
+            os.close(fd)
+    return 0
 
 
 def _sizes(bins: Bins, app: str, day: str) -> list[tuple[str, str, int]]:
