@@ -6,6 +6,7 @@ that have less. What is younger than a day stays, unless the disk is nearly full
 
 from __future__ import annotations
 
+import calendar
 import contextlib
 import os
 import threading
@@ -49,7 +50,8 @@ class Room:
     @property
     def used(self) -> int:
         """The bytes kept of all apps."""
-        return sum(self._used.values())
+        with self._lock:
+            return sum(self._used.values())
 
     @property
     def is_crowded(self) -> bool:
@@ -76,7 +78,9 @@ class Room:
         if disk.f_bavail * disk.f_frsize < total // _NEARLY_FULL:
             raise NoRoomError(f"less than {100 // _NEARLY_FULL} % of the disk is free")
         limit = self._limit or total // _SHARE
-        if self.used + size > limit and self._used[app] + size > limit // max(1, len(+self._used)):
+        with self._lock:
+            used, mine, apps = sum(self._used.values()), self._used[app], len(+self._used)
+        if used + size > limit and mine + size > limit // max(1, apps):
             raise NoRoomError(f"its share of {limit} bytes for what is kept is full (--keep-size)")
 
     def took(self, app: str, size: int, files: int = 1) -> None:
@@ -114,8 +118,9 @@ class Room:
                 break
             kept[app].pop(0)
             used[app] -= size
-            drop(bins, app, day, name, "there was no room for it")
-            self.lost += 1
+            with contextlib.suppress(FileNotFoundError):  # another daemon, or a command, was first
+                drop(bins, app, day, name, "there was no room for it")
+                self.lost += 1
         with self._lock:
             self._used = used
             self._rests_until_s = time.monotonic() + _REST_S
@@ -125,7 +130,7 @@ class Room:
 
 def drop(bins: Bins, app: str, day: str, name: str, why: str) -> None:
     """Remove a kept object for ever, on record. Raise OSError."""
-    until_s = int(time.mktime(time.strptime(day, "%Y%m%d")) - time.timezone) + 43_200
+    until_s = calendar.timegm(time.strptime(day, "%Y%m%d"))
     where = bins.of(app, until_s)
     where.append(Record(time.time_ns(), "gone", b"", until_s, kept=name, why=why))
     os.unlink(name, dir_fd=where.fd)
