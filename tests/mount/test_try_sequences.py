@@ -115,5 +115,7 @@ def test_sequences_of_changes(tries: Tries) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(900)
 def test_a_thousand_sequences_of_changes(tries: Tries) -> None:
+    tries.deadline_s = 600.0
     check(tries, 1000)

@@ -40,6 +40,7 @@ class Tries:
             "POLICYFS_LAYERS_DIR": str(self.work / "layers"), "LC_ALL": "C.UTF-8", "LANGUAGE": "",
         }  # fmt: skip
         self.program = _PROGRAM
+        self.deadline_s = 60.0
 
     def start(self, *words: str, **more: Any) -> subprocess.Popen[str]:
         """Start `policyfs WORDS`."""
@@ -57,7 +58,7 @@ class Tries:
         """Run `policyfs WORDS` to its end."""
         with self.start(*words) as process:
             try:
-                out, err = process.communicate(timeout=60)
+                out, err = process.communicate(timeout=self.deadline_s)
             except subprocess.TimeoutExpired:
                 process.kill()
                 out, err = process.communicate()
