@@ -15,18 +15,14 @@ from tests.support.mount.tries import APP, Tries
 pytestmark = pytest.mark.mount
 
 CHANGES: Final = """
-import errno, os, random, shutil, sys
+import os, random, shutil, sys
 NAMES = ["a", "b", "c", "d", "d/a", "d/b", "d/e", "d/e/a", "A", "f\\udcff", "f"]
 def move(old, new):
-    try:
-        os.rename(old, new)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        if os.path.lexists(new):
-            os.rmdir(new)
-        shutil.copytree(old, new, symlinks=True)  # as mv does where a directory cannot be renamed
+    if os.path.isdir(old) and not os.path.islink(old):  # as mv does in a try, where rename is EXDEV
+        shutil.copytree(old, new, symlinks=True)
         shutil.rmtree(old)
+    else:
+        os.rename(old, new)
 def change(choice):
     name, other = choice.choice(NAMES), choice.choice(NAMES)
     what = choice.randrange(13)
