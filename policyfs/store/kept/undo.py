@@ -29,6 +29,8 @@ from policyfs.store.kept.record import Inode, Record, State, xattrs_of
 from policyfs.store.tree import Tree
 
 _AT_LEAST_S: Final = 86_400
+_CLOSING_S: Final = 0.5
+"""The time in which a daemon closes a file that its last writer has closed."""
 
 
 class ChangedError(Exception):
@@ -415,7 +417,11 @@ def _check_unwritten(dirfd: int, name: bytes) -> None:
     """Raise ChangedError if a program has the file open for writing, or mapped: no read lease is granted."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with _closed(os.open(name, flags, dir_fd=dirfd)) as fd:
-        if not _leased(fd, fcntl.F_RDLCK):
+        until_s = time.monotonic() + _CLOSING_S
+        while not _leased(fd, fcntl.F_RDLCK):
+            if time.monotonic() < until_s:
+                time.sleep(0.05)
+                continue
             raise ChangedError("a program has the file open for writing: stop it, then undo again")
 
 
