@@ -66,3 +66,11 @@ def test_a_full_share_refuses_its_app_alone(bins: Bins, tmp_path: Path) -> None:
     with pytest.raises(NoRoomError, match="--keep-size"):
         room.check("sync", BLOCK)
     room.check("camera", 2 * BLOCK)
+
+
+def test_a_copy_under_way_counts(bins: Bins, tmp_path: Path) -> None:
+    """Many copies at once fill no more than one after the other."""
+    room = Room(os.open(tmp_path, os.O_RDONLY), 10 * BLOCK)
+    room.check("sync", 6 * BLOCK, reserve=True)
+    with pytest.raises(NoRoomError):
+        room.check("sync", 6 * BLOCK, reserve=True)

@@ -71,6 +71,7 @@ class KeptChanges:
         self._written: OrderedDict[Inode, _Written] = OrderedDict()
         self._writers: dict[int, _Writer] = {}
         self._dated: OrderedDict[tuple[str, Inode], int] = OrderedDict()
+        self._taken: OrderedDict[Inode, tuple[str, int]] = OrderedDict()  # app, and bytes that count
         self._placed: OrderedDict[Inode, None] = OrderedDict()  # own files that took the place of kept ones
 
     def report(self) -> dict[str, int | str | None]:
@@ -97,6 +98,9 @@ class KeptChanges:
                 record = replace(record, why=_OWN)
             elif not is_dir:
                 self._kept.take(_app(caller), record, dirfd, name, stat)
+                self._taken[Inode.of(stat)] = _app(caller), stat.blocks * 512
+                while len(self._taken) > _REMEMBERED:
+                    self._taken.popitem(last=False)
                 return True
             self._kept.note(_app(caller), record)
         return self._tree.remove_same(dirfd, name, stat)
@@ -109,9 +113,9 @@ class KeptChanges:
         keep: what the policy asks for the old path."""
         lost = None if replaced is None or exchange else replaced.keep
         own = self._is_own(caller, old[3], *old[:2])
-        if own and lost is None and Inode.of(old[3]) not in self._placed:
+        if own and lost is None and not exchange and Inode.of(old[3]) not in self._placed:
             return
-        stronger = strongest((keep, lost))
+        stronger = strongest((keep, None if replaced is None else replaced.keep))
         if stronger is None:
             return
         op = "exchange" if exchange else "rename" if replaced is None or lost is None else "replace"
@@ -120,6 +124,11 @@ class KeptChanges:
         )
         record = replace(record, new=new[2], moved=Inode.of(old[3]), own=own)
         with self._or_refused(caller, call, stronger, old[2], record):
+            if exchange and replaced is not None:
+                self._kept.note(_app(caller), replace(record, before=State.of(replaced.stat)))
+                self._place(Inode.of(old[3]))  # removed later, they are on record, too
+                self._place(Inode.of(replaced.stat))
+                return
             if replaced is None or lost is None:
                 self._kept.note(_app(caller), record)
                 return
@@ -131,9 +140,12 @@ class KeptChanges:
             else:
                 self._kept.hold(_app(caller), record, new[0], new[1], replaced.stat)
         if own:
-            self._placed[Inode.of(old[3])] = None
-            while len(self._placed) > _REMEMBERED:
-                self._placed.popitem(last=False)
+            self._place(Inode.of(old[3]))
+
+    def _place(self, inode: Inode) -> None:
+        self._placed[inode] = None
+        while len(self._placed) > _REMEMBERED:
+            self._placed.popitem(last=False)
 
     def create(self, caller: Caller, path: bytes, state: PathState, dirfd: int) -> None:
         """Record a directory's time before an app makes a name in it: at most twice a second, as a new name
@@ -208,9 +220,12 @@ class KeptChanges:
     def released(self, handle: Handle) -> None:
         """Record how an app leaves a file that it could write. handle: its descriptor is still open."""
         writer = self._writers.pop(handle.index, None)
-        if writer is None or handle.fd < 0:
+        if handle.fd < 0 or not (handle.writable and (writer or self._taken)):
             return
         stat = fstatx(handle.fd)
+        self._count_growth(stat)
+        if writer is None:
+            return
         end = replace(
             writer.record, time_ns=time.time_ns(), op="end", before=State.of(stat), xattrs={}, above=()
         )
@@ -220,6 +235,14 @@ class KeptChanges:
             written = self._written.get(writer.inode)
             if written is not None and written.app == writer.app:
                 self._remember(writer.inode, written._replace(version=(stat.size, stat.mtime_ns)))
+
+    def _count_growth(self, stat: Stat) -> None:
+        """Count what a writer has added to a file since it was removed, and so kept."""
+        inode = Inode.of(stat)
+        if (taken := self._taken.get(inode)) is not None:
+            app, size = taken
+            self._taken[inode] = app, stat.blocks * 512
+            self._kept.room.took(app, stat.blocks * 512 - size, files=0)
 
     def _remember(self, inode: Inode, written: _Written) -> None:
         self._written[inode] = written
@@ -234,6 +257,8 @@ class KeptChanges:
         asked: Mapping[str, int | None],
     ) -> None:  # fmt: skip
         """Record attributes before an app sets others. asked: mode, uid, gid, atime_ns, mtime_ns."""
+        if asked.get("mtime_ns") is not None:
+            self._written.pop(Inode.of(stat), None)  # the time tells no more whether others have written
         if keep is None or self._owns(caller, fd, stat):
             return
         wanted = {name: value for name, value in asked.items() if value is not None}

@@ -85,6 +85,7 @@ class Lifecycle(FsPart):
         """End the handle of an open that has failed, if begin() has made it."""
         if opening.state is None:
             return
+        self._kept.released(opening.handle)
         opening.handle.pages = None  # the kernel has not seen this open, and keeps older pages
         opening.state.opening -= opening.handle.writable
         self.leave(opening.handle, opening.state)

@@ -96,19 +96,21 @@ class KeptFiles:
         long: call it on a thread. Raise UnkeptError.
 
         fd: open for reading. A file that is changed meanwhile is copied once more, then as it is."""
+        reserved = 0
         try:
-            self.room.check(app, stat.size)
+            self.room.check(app, stat.size, reserve=True)
+            reserved = stat.size
             where = self.bins.of(app, record.until_s)
             kept = new_name(record.time_ns)
             target, named = _new_file(where, kept)
             try:
                 self._fill(fd, target, where)
-                where.append(replace(record, kept=kept))
+                line = where.append(replace(record, kept=kept))
                 if named:
                     os.rename(_part(kept), kept, src_dir_fd=where.fd, dst_dir_fd=where.fd)
                 else:
                     link_fd(target, where.fd, kept.encode())
-                self.room.took(app, os.fstat(target).st_blocks * 512)
+                self.room.took(app, os.fstat(target).st_blocks * 512 + line)
             except BaseException:
                 if named:
                     with contextlib.suppress(OSError):
@@ -120,6 +122,8 @@ class KeptFiles:
             raise UnkeptError(_reason(error)) from error
         except NoRoomError as error:
             raise UnkeptError(str(error)) from error
+        finally:
+            self.room.took(app, -reserved, files=0)
         return kept
 
     def _fill(self, fd: int, target: int, where: Bin) -> None:

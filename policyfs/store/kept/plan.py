@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from policyfs.domain import FileType
@@ -291,19 +291,33 @@ class Planner:
 
     def _exchange(self, past: Past) -> None:
         record = past.record
-        old, new = self._places.find(record.path), self._places.find(record.new)
         if self._is_not_made(record):
             return
-        if old is None or new is None or new.inode != record.moved:
+        old, new = self._there_or_gone(record.path), self._there_or_gone(record.new)
+        if old is None or new is None or (old.inode, new.inode) != (_before(past).inode, record.moved):
             raise _ConflictError("what the app has exchanged is not here any more")
         self._date(past, record.path, 0)
         self._date(past, record.new, 1)
+        if old.is_gone or new.is_gone:
+            for place in (old, new):
+                if place.is_gone:
+                    self._places.take(place)
+            for place, path in ((old, record.new), (new, record.path)):
+                if not place.is_gone:
+                    self._move(past, place, path)
+            for place, path in ((old, record.new), (new, record.path)):
+                if place.is_gone:
+                    self._places.put(place, path)
+            return
         self.plan.steps.append(
             Step(Action.EXCHANGE, record.new, new.inode, record, past.app, new=record.path)
         )
         self._places.take(old)
         self._places.put(new, record.path)
         self._places.put(old, record.new)
+
+    def _there_or_gone(self, path: bytes) -> Place | None:
+        return self._places.find(path) or self._places.gone(path)
 
     def _take_away(self, past: Past) -> None:
         there = self._places.find(past.record.path)
@@ -399,11 +413,11 @@ class Planner:
             )
 
     def _xattrs_back(self, past: Past) -> None:
-        there = self._file(past)
+        there, record = self._file(past), past.record
+        if self._on_conflict is Conflicts.REPLACE:
+            record = replace(record, set={})
         self.plan.steps.append(
-            Step(
-                Action.ATTRS, there.path, there.inode, past.record, past.app, xattrs=past.record.xattrs
-            )
+            Step(Action.ATTRS, there.path, there.inode, record, past.app, xattrs=record.xattrs)
         )
 
     def _date_back(self, past: Past) -> None:

@@ -71,8 +71,9 @@ class Room:
             "files": self.files, "bytes": self.used, "limit": self.limit, "oldest": oldest, "lost": self.lost,
         }  # fmt: skip
 
-    def check(self, app: str, size: int) -> None:
-        """Raise NoRoomError if an app may not keep *size* bytes more."""
+    def check(self, app: str, size: int, *, reserve: bool = False) -> None:
+        """Raise NoRoomError if an app may not keep *size* bytes more. reserve: count them already, for a copy
+        that takes time: other copies begin meanwhile."""
         disk = os.fstatvfs(self._root_fd)
         total = disk.f_blocks * disk.f_frsize
         if disk.f_bavail * disk.f_frsize < total // _NEARLY_FULL:
@@ -80,8 +81,9 @@ class Room:
         limit = self._limit or total // _SHARE
         with self._lock:
             used, mine, apps = sum(self._used.values()), self._used[app], len(+self._used)
-        if used + size > limit and mine + size > limit // max(1, apps):
-            raise NoRoomError(f"its share of {limit} bytes for what is kept is full (--keep-size)")
+            if used + size > limit and mine + size > limit // max(1, apps):
+                raise NoRoomError(f"its share of {limit} bytes for what is kept is full (--keep-size)")
+            self._used[app] += size * reserve
 
     def took(self, app: str, size: int, files: int = 1) -> None:
         """Count kept bytes, of files or of records."""

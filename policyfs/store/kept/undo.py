@@ -31,6 +31,8 @@ from policyfs.store.tree import Tree
 _AT_LEAST_S: Final = 86_400
 _CLOSING_S: Final = 0.5
 """The time in which a daemon closes a file that its last writer has closed."""
+_EXTENSION: Final = 32
+"""The longest end of a name that is left as it is, in bytes."""
 
 
 class ChangedError(Exception):
@@ -180,7 +182,7 @@ class Undo:
 
     def _move(self, step: Step) -> None:
         with self._in(step.path) as (old_dir, old), self._in(step.new) as (new_dir, new):
-            stat = self._same(step, old_dir, old)
+            stat = self._same(step.inode, old_dir, old)
             self._note(
                 step, "rename", step.path, stat, (old_dir, new_dir), new=step.new, moved=Inode.of(stat)
             )
@@ -188,27 +190,28 @@ class Undo:
 
     def _exchange(self, step: Step) -> None:
         with self._in(step.path) as (old_dir, old), self._in(step.new) as (new_dir, new):
-            stat = self._same(step, old_dir, old)
+            stat = self._same(step.inode, old_dir, old)
+            other = self._same(_before_of(step).inode, new_dir, new)
             self._note(
-                step, "exchange", step.path, stat, (old_dir, new_dir), new=step.new, moved=Inode.of(stat)
+                step, "exchange", step.path, other, (old_dir, new_dir), new=step.new, moved=Inode.of(stat)
             )
             self._tree.rename2(old_dir, old, new_dir, new, libc.RENAME_EXCHANGE)
 
     def _aside(self, step: Step) -> None:
         with self._in(step.path) as (dirfd, name):
-            stat = self._same(step, dirfd, name)
+            stat = self._same(step.inode, dirfd, name)
             if stat.ftype is FileType.DIRECTORY:
                 self._note(step, "rmdir", step.path, stat, (dirfd,))
                 return self._tree.rmdir(dirfd, name)
             record = self._record(step, "unlink", step.path, stat, (dirfd,))
             return self._kept.take(UNDO, record, dirfd, name, stat)
 
-    def _same(self, step: Step, dirfd: int, name: bytes) -> Stat:
+    def _same(self, inode: Inode, dirfd: int, name: bytes) -> Stat:
         try:
             stat = self._tree.stat(dirfd, name)
         except FileNotFoundError:
             raise ChangedError("it is gone since the plan was made") from None
-        if Inode.of(stat) != self._remade.present(step.inode):
+        if Inode.of(stat) != self._remade.present(inode):
             raise ChangedError("another object has taken its place since the plan was made")
         return stat
 
@@ -255,6 +258,8 @@ class Undo:
             if step.xattrs:
                 record = self._record(step, "xattr", step.path, stat)
                 old = xattrs_of(fd, *map(os.fsencode, step.xattrs))
+                if step.record.set and old not in (step.record.set, step.xattrs):
+                    raise ChangedError("others have changed its attributes since")
                 self._kept.note(UNDO, replace(record, xattrs=old, set=dict(step.xattrs)))
             self._set(fd, step)
 
@@ -386,6 +391,8 @@ def beside(name: bytes, time_ns: int, is_free: Callable[[bytes], bool]) -> bytes
     """Return a free name near another one, such as ``a (before 13:40).jpg``."""
     stem, extension = os.path.splitext(name)
     told = time.strftime("%H:%M", time.localtime(time_ns // 10**9)).encode()
+    if len(extension) > _EXTENSION:
+        stem, extension = name, b""
     for number in range(1, 1000):
         more = b"" if number == 1 else b" %d" % number
         tail = b" (before %s%s)%s" % (told, more, extension)
@@ -407,6 +414,12 @@ def _kept_of(step: Step) -> Kept:
     if step.kept is None:
         raise ChangedError("nothing of it is kept")
     return step.kept
+
+
+def _before_of(step: Step) -> State:
+    if step.record.before is None:
+        raise ChangedError("its record is damaged")
+    return step.record.before
 
 
 def _open(name: str, dirfd: int) -> int:

@@ -1,0 +1,121 @@
+"""Hostile apps under a rule with `keep`: nothing is lost unsaid, and no undo takes away what others did."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.mount.test_undo import EDITOR, EXCHANGE, POLICY, SYNC, differing, library, run_as, tree, undo
+from tests.support.machine.processes import start_as, tool_as
+from tests.support.mount.daemons import Mount
+
+TOP = "DCIM/roll 0"
+
+
+@pytest.fixture
+def shared(mounts, empty_store: Path) -> Mount:
+    library(empty_store, 12)
+    return mounts.start(POLICY, empty_store)
+
+
+def swap(one: str, other: str) -> str:
+    return f"python3 -c '{EXCHANGE}'".replace("IMG_00001.jpg", one).replace("IMG_00002.jpg", other)
+
+
+@pytest.mark.parametrize("names", [("new.jpg", "IMG_00001.jpg"), ("IMG_00001.jpg", "new.jpg")])
+@pytest.mark.parametrize("then", ["true", "rm new.jpg", "rm IMG_00001.jpg", "rm new.jpg IMG_00001.jpg"])
+def test_an_exchange_with_an_own_file_is_taken_back(
+    shared, empty_store: Path, names: tuple[str, str], then: str
+) -> None:
+    before = tree(empty_store)
+    run_as(SYNC, shared, f"cd '{TOP}'; echo new > new.jpg; {swap(*names)}; {then}")
+    undo(empty_store)
+    own = empty_store / TOP / "new.jpg"
+    assert not own.exists() or own.read_text() == "new\n"
+    own.unlink(missing_ok=True)
+    after = tree(empty_store)
+    assert differing(*({n: e for n, e in t.items() if n != b"roll 0"} for t in (before, after))) == []
+
+
+def test_an_exchange_moves_no_file_of_others(shared, empty_store: Path) -> None:
+    run_as(SYNC, shared, f"cd '{TOP}'; {swap('IMG_00001.jpg', 'IMG_00002.jpg')}")
+    run_as(EDITOR, shared, f"cd '{TOP}'; rm IMG_00001.jpg; echo mine > IMG_00001.jpg")
+    undo(empty_store, code=1)
+    assert (empty_store / TOP / "IMG_00001.jpg").read_text() == "mine\n"
+
+
+def test_attributes_of_others_stay(shared, empty_store: Path) -> None:
+    photo = f"{TOP}/IMG_00001.jpg"
+    run_as(SYNC, shared, f"setfattr -n user.rating -v 8 '{photo}'; setfattr -n user.x -v 8 '{photo}'")
+    run_as(EDITOR, shared, f"setfattr -n user.rating -v 9 '{photo}'")
+    undo(empty_store, code=1)
+    assert os.getxattr(empty_store / photo, "user.rating") == b"9"
+    assert "user.x" not in os.listxattr(empty_store / photo)
+
+
+def test_a_time_that_the_app_sets_hides_no_change_of_others(shared, empty_store: Path) -> None:
+    """The editor has the file open, and writes after the app, which then sets the old time, and writes."""
+    os.chmod(empty_store / TOP / "IMG_00011.jpg", 0o666)
+    os.chown(empty_store / TOP / "IMG_00011.jpg", SYNC, SYNC)
+    fifos = [empty_store.parent / name for name in ("open", "go", "done")]
+    for fifo in fifos:
+        os.mkfifo(fifo)
+        fifo.chmod(0o666)
+    os.chmod(empty_store.parent, 0o755)
+    told, go, done = map(os.fspath, fifos)
+    writer = f"import os; f = os.open('IMG_00011.jpg', os.O_RDWR); open({told!r}, 'w').close(); "
+    writer += f"open({go!r}).read(); os.pwrite(f, b'mine', 20); os.close(f); open({done!r}, 'w').close()"
+    at = f"cd '{os.fspath(shared)}/{TOP}'"
+    first = "import os; f = open('IMG_00011.jpg', 'r+b'); f.write(b'one'); f.close()"
+    then = "import os; s = os.stat('IMG_00011.jpg'); os.utime('IMG_00011.jpg', ns=(%d, %d)); " + first
+    editor = start_as(EDITOR, _sh, f'{at}; python3 -c "{writer}"')
+    open(told).close()
+    run_as(SYNC, shared, f'{at}; python3 -c "{first}"')
+    left = os.stat(empty_store / TOP / "IMG_00011.jpg").st_mtime_ns
+    open(go, "w").close()
+    open(done).close()
+    assert editor.result() == 0
+    run_as(SYNC, shared, f'{at}; python3 -c "{then % (left, left)}"')
+    kept = [path.read_bytes() for path in (empty_store / ".policyfs-kept").rglob("*-??????")]
+    assert any(b"mine" in data for data in kept), kept
+
+
+def _sh(channel: object, script: str) -> int:
+    del channel
+    return subprocess.run(["sh", "-c", script], check=False).returncode
+
+
+def test_a_file_is_not_led_out_of_where_it_is_kept(shared, empty_store: Path) -> None:
+    """By a link, or a rename of a directory above."""
+    before = tree(empty_store)
+    (empty_store / "other").mkdir()
+    (empty_store / "other").chmod(0o777)
+    link = f"ln '{TOP}/IMG_00001.jpg' other/l; echo x > other/l"
+    for do in (link, f"{link}; mv -T DCIM other/d", f"cd DCIM; mv -T 'roll 0' ../other/d; {link}"):
+        tool_as(SYNC, "sh", "-c", f"cd '{os.fspath(shared)}'; {do}")
+    if (empty_store / ".policyfs-kept").exists():
+        undo(empty_store)
+    assert differing(before, tree(empty_store)) == []
+
+
+def test_what_is_kept_does_not_grow(mounts, empty_store: Path) -> None:
+    library(empty_store, 3)
+    mount = mounts.start(POLICY, empty_store, "--app", "sync", "--keep-size", "4M")
+    grow = "exec 3>>IMG_00000.jpg; rm IMG_00000.jpg; head -c 20000000 /dev/zero >&3; exec 3>&-"
+    script = f"{grow}; rm IMG_00001.jpg"
+    said = tool_as(SYNC, "sh", "-c", f"cd '{os.fspath(mount)}/{TOP}'; {script}")
+    assert b"quota" in said.stderr
+
+
+def test_names_of_255_bytes(shared, empty_store: Path) -> None:
+    long = "a." + "x" * 253
+    other = "\u00e9" * 127 + "a"
+    run_as(EDITOR, shared, f"cd '{TOP}'; echo one > {long}; echo two > {other}")
+    run_as(SYNC, shared, f"cd '{TOP}'; rm {long} {other}")
+    run_as(EDITOR, shared, f"cd '{TOP}'; echo three > {long}; echo four > {other}")
+    undo(empty_store, "--conflicts", "beside")
+    names = sorted((empty_store / TOP).glob("*before*"))
+    assert [n.read_text() for n in names] == ["one\n", "two\n"]
