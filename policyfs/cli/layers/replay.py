@@ -35,6 +35,7 @@ _BATCH: Final = 500
 _PIECE: Final = 1 << 20
 _SECTOR: Final = 512
 _MOST_BESIDE: Final = 200
+_NEW: Final = os.O_CREAT | os.O_EXCL
 
 
 class Outcome(NamedTuple):
@@ -58,6 +59,8 @@ class Replay:
         self._states, self._begun_ns = states, begun_ns
         self.resumed = frozenset(read_journal(journal))
         self._links: dict[tuple[int, int], bytes] = {}
+        self._moved: dict[bytes, bytes] = {}
+        self._last: set[bytes] = set()
         self._changed: set[int] = set()
 
     def run(self, is_wanted: Callable[[bytes], bool]) -> Iterator[Outcome]:
@@ -68,6 +71,9 @@ class Replay:
             while path := os.path.dirname(path):
                 wanted.add(path)
         chosen = [entry for entry in found if entry.path in wanted]
+        self._find_names(chosen)
+        first_names = frozenset(self._links.values())
+        chosen.sort(key=lambda entry: (entry.path not in first_names, entry.path in self._last))
         kept: set[bytes] = set()
         for first in range(0, len(chosen), _BATCH):
             outcomes = self._batch(chosen[first : first + _BATCH])
@@ -103,6 +109,46 @@ class Replay:
         os.ftruncate(self._journal, len(data))
         os.fsync(self._journal)
 
+    def _find_names(self, chosen: Sequence[Entry]) -> None:
+        """Find out which files of the layer are in the store by another name: linked (_links) or moved
+        (_moved). INVARIANT: such a file is linked or renamed there, since the layer has only what the command
+        saw of it. What it is moved from is removed last (_last)."""
+        removed: dict[tuple[int, int], list[tuple[bytes, bytes]]] = {}
+        for entry in chosen:
+            now = status_of((self._view, entry.path))
+            if now is None:
+                continue
+            if entry.is_gone:
+                begun_ns = self._before(entry.path, now).begun_ns
+                for path, status in _files(self._view, entry.path, now):
+                    if status.st_size and status.st_ctime_ns < begun_ns:
+                        of_it = removed.setdefault((status.st_size, status.st_mtime_ns), [])
+                        of_it.append((path, entry.path))
+            elif entry.stat.st_nlink > 1 and stat.S_ISREG(entry.stat.st_mode) and self._is_seen(entry, now):
+                self._links.setdefault((entry.stat.st_dev, entry.stat.st_ino), entry.path)
+        for entry in chosen if removed else ():
+            if not stat.S_ISREG(entry.stat.st_mode) or entry.stat.st_nlink > 1:
+                continue
+            olds = removed.get((entry.stat.st_size, entry.stat.st_mtime_ns), [])
+            for at, (old, above) in enumerate(olds):
+                if _same((self._upper, entry.path), (self._view, old)):
+                    self._moved[entry.path] = old
+                    self._last.add(above)
+                    del olds[at]
+                    break
+
+    def _is_seen(self, entry: Entry, now: os.stat_result) -> bool:
+        """Return True if a file of the layer may be the one in the store as the command saw it: a file with
+        several names is copied without a mark. The mount lets nobody change a file in part who sees it in
+        part."""
+        if entry.is_copied or not stat.S_ISREG(now.st_mode):
+            return entry.is_copied
+        try:
+            os.close(open_beneath(self._view, entry.path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK))
+        except OSError:
+            return True
+        return False
+
     # -- one object -------------------------------------------------------------------------------------
 
     def _replay(self, entry: Entry) -> bool:
@@ -110,10 +156,15 @@ class Replay:
         the object."""
         place = self._view, entry.path
         now = status_of(place)
+        if entry.is_gone and now is None:
+            return entry.path in self._last
         if entry.path not in self.resumed:
             self._check_unchanged(entry, now)
-        if entry.is_gone:
-            return now is not None and self._remove(place, now)
+        if entry.is_gone and now is not None:
+            for old in self._moved.values():
+                if old == entry.path or old.startswith(entry.path + b"/"):
+                    raise OSError(errno.EBUSY, f"{shown(os.fsdecode(old))} was to be renamed, which failed")
+            return self._remove(place, now)
         if entry.is_directory:
             return self._make_directory(entry, place, now)
         if now is not None and stat.S_IFMT(now.st_mode) != stat.S_IFMT(entry.stat.st_mode):
@@ -198,23 +249,32 @@ class Replay:
     def _put_file(self, entry: Entry, source: Place, target: Place, now: os.stat_result | None) -> bool:
         """Make a file in the store like the one in the layer: a changed one in place, so that its other names
         change, too; a new one in place of one with several names under a name of its own first."""
-        key = entry.stat.st_dev, entry.stat.st_ino
-        if entry.stat.st_nlink > 1 and key in self._links:
-            return self._put_name(self._links[key], target, now)
-        self._links[key] = entry.path
-        if now is not None and now.st_nlink > 1 and not entry.is_copied:
-            self._replace(target, lambda beside: self._write(entry, source, (target[0], beside), is_new=True))
+        linked = self._links.setdefault((entry.stat.st_dev, entry.stat.st_ino), entry.path)
+        if linked != entry.path:
+            return self._put_name(linked, source, target, now)
+        if (old := self._moved.get(entry.path)) is not None:
+            with parent_of((self._view, old)) as (directory, name):
+                self._note_links(os.stat(name, dir_fd=directory, follow_symlinks=False))
+                os.rename(name, target[1], src_dir_fd=directory, dst_dir_fd=target[0])
+            del self._moved[entry.path]
+            self._set_attributes(entry, source, target)
+            return True
+        if now is not None and now.st_nlink > 1 and not self._is_seen(entry, now):
+            self._replace(target, lambda beside: self._write(entry, source, (target[0], beside), _NEW))
             self._set_attributes(entry, source, target)
             return True
         if now is not None:
             self._note_links(now)
-        is_same = now is not None and self._is_same(source, target, entry.stat, now)
+        is_same = now is not None and entry.stat.st_size == now.st_size and _same(source, target)
         if not is_same:
-            self._write(entry, source, target, is_new=now is None)
+            is_seen = now is not None and (entry.is_copied or now.st_nlink > 1)
+            self._write(entry, source, target, _NEW if now is None else 0 if is_seen else os.O_TRUNC)
         return self._set_attributes(entry, source, target) or not is_same
 
-    def _put_name(self, linked: bytes, target: Place, now: os.stat_result | None) -> bool:
+    def _put_name(self, linked: bytes, source: Place, target: Place, now: os.stat_result | None) -> bool:
         """Give a file that is in the store by another name this name, too."""
+        if not _same((self._view, linked), source):  # others, or the policy, kept it from being written
+            raise OSError(errno.EBUSY, f"{shown(os.fsdecode(linked))} is the same file, and is not committed")
         with parent_of((self._view, linked)) as (directory, name):
             there = os.stat(name, dir_fd=directory, follow_symlinks=False)
             if now is not None and os.path.samestat(now, there):
@@ -242,23 +302,16 @@ class Replay:
             raise
 
     @staticmethod
-    def _is_same(source: Place, target: Place, wanted: os.stat_result, now: os.stat_result) -> bool:
-        if wanted.st_size != now.st_size:
-            return False
-        try:
-            return same_content(source, target)
-        except OSError:  # the app may not read it
-            return False
-
-    @staticmethod
-    def _write(entry: Entry, source: Place, target: Place, *, is_new: bool) -> None:
-        flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-        flags |= os.O_CREAT | os.O_EXCL if is_new else os.O_TRUNC
+    def _write(entry: Entry, source: Place, target: Place, flags: int) -> None:
+        """Write a file. flags: of open(2). Without O_TRUNC the mount refuses a file that the app sees in
+        part."""
         with open(open_beneath(*source, os.O_RDONLY | os.O_NOFOLLOW), "rb", buffering=0) as from_:
-            if not is_new and _free_bytes(target[0]) < entry.stat.st_blocks * _SECTOR:
+            if flags != _NEW and _free_bytes(target[0]) < entry.stat.st_blocks * _SECTOR:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # before the file is emptied
+            flags |= os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
             to = os.open(target[1], flags, stat.S_IMODE(entry.stat.st_mode), dir_fd=target[0])
             try:
+                os.ftruncate(to, 0)
                 _copy(from_.fileno(), to, entry.stat.st_size)
             finally:
                 os.close(to)  # a check of content may refuse it only now
@@ -318,6 +371,21 @@ def read_journal(journal: int) -> list[bytes]:
     with open(os.dup(journal), encoding="ascii") as text, contextlib.suppress(ValueError):
         return list(map(os.fsencode, json.loads(text.read())))
     return []
+
+
+def _files(view: int, path: bytes, status: os.stat_result) -> Iterator[tuple[bytes, os.stat_result]]:
+    """Yield the regular files at or below a path of a view."""
+    if stat.S_ISDIR(status.st_mode):
+        yield from ((one.path, one.stat) for one in entries(view, path) if stat.S_ISREG(one.stat.st_mode))
+    elif stat.S_ISREG(status.st_mode):
+        yield path, status
+
+
+def _same(one: Place, other: Place) -> bool:
+    try:
+        return same_content(one, other)
+    except OSError:  # the app may not read it
+        return False
 
 
 def _copy(source: int, target: int, size: int) -> None:
