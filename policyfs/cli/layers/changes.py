@@ -21,6 +21,8 @@ _OWN: Final = "user.overlay."
 OPAQUE: Final = f"{_OWN}opaque"
 _PIECE: Final = 1 << 20
 _END: Final = "0\n"
+TOO_LONG: Final = 4096
+"""The length of a path that no system call takes: PATH_MAX (linux/limits.h)."""
 DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 Place = tuple[int, bytes]
@@ -46,7 +48,8 @@ class Entry(NamedTuple):
 
 
 def entries(upper: int, below: bytes = b"") -> Iterator[Entry]:
-    """Yield the objects of a layer, each directory before what is in it. Raises OSError."""
+    """Yield the objects of a layer, each directory before what is in it, unless its path is TOO_LONG.
+    Raises OSError."""
     left = [below]
     while left:
         at = left.pop()
@@ -55,7 +58,7 @@ def entries(upper: int, below: bytes = b"") -> Iterator[Entry]:
         try:
             for name in sorted(os.listdir(f"/proc/self/fd/{directory}".encode())):
                 found = _entry(directory, name, at)
-                if found.is_directory:
+                if found.is_directory and len(found.path) < TOO_LONG:
                     inner.append(found.path)
                 yield found
         finally:

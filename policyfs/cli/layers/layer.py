@@ -12,7 +12,7 @@ import fcntl
 import json
 import os
 import re
-import shutil
+import subprocess
 import time
 from pathlib import Path
 from typing import IO, Any, Final, Self
@@ -22,12 +22,15 @@ from policyfs.cli.layers.changes import Before, read_states
 from policyfs.cli.layers.replay import read_journal
 from policyfs.errors import PolicyfsError, UsageError
 from policyfs.journal.files.directories import layers_directory
+from policyfs.linux.interpreter import PATH
 from policyfs.linux.private_files import make_private
+from policyfs.trail.lines.table import shown
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _MOST: Final = 1000
 _WAIT_S: Final = 5.0
 _PAUSE_S: Final = 0.02
+_MOST_TOLD: Final = 500
 
 
 class Layer:
@@ -132,10 +135,13 @@ class Layer:
         """Remove the layer. Raises PolicyfsError."""
         with contextlib.suppress(FileNotFoundError):
             (self.place / "about.json").unlink()  # first: what is left is no layer any more
-        try:
-            shutil.rmtree(self.place)
-        except OSError as error:
-            raise PolicyfsError(f"the layer {self.place} cannot be removed: {error}") from error
+        words = ["rm", "-rf", "--", str(self.place)]  # at any depth, unlike shutil.rmtree()
+        done = subprocess.run(
+            words, capture_output=True, env={"PATH": PATH, "LC_ALL": "C"}, check=False
+        )
+        if done.returncode:
+            told = shown(os.fsdecode(done.stderr[:_MOST_TOLD].strip()))
+            raise PolicyfsError(f"the layer {self.place} cannot be removed: {told}")
 
     def close(self) -> None:
         """Let others use the layer."""

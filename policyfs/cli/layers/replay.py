@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 from policyfs.cli.layers.changes import (
     DIRECTORY,
     OPAQUE,
+    TOO_LONG,
     Before,
     Entry,
     Place,
@@ -166,21 +167,40 @@ class Replay:
                     raise OSError(errno.EBUSY, f"{shown(os.fsdecode(old))} was to be renamed, which failed")
             return self._remove(place, now)
         if entry.is_directory:
+            if len(entry.path) >= TOO_LONG:
+                raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
             return self._make_directory(entry, place, now)
-        if now is not None and stat.S_IFMT(now.st_mode) != stat.S_IFMT(entry.stat.st_mode):
-            self._remove(place, now)
-            now = None
+        if stat.S_ISREG(entry.stat.st_mode) or stat.S_ISLNK(entry.stat.st_mode):
+            return self._put(entry, place, now)
+        if now is not None and stat.S_IFMT(now.st_mode) == stat.S_IFMT(entry.stat.st_mode):
+            return False
+        raise OSError(errno.ENOTSUP, "fifos, sockets and devices are not committed")
+
+    def _put(self, entry: Entry, place: Place, now: os.stat_result | None) -> bool:
+        """Put a file or symlink into the store. What is there goes when the new object can take its place."""
         with parent_of(place) as (directory, name), parent_of((self._upper, entry.path)) as (source, _):
-            if stat.S_ISREG(entry.stat.st_mode):
-                return self._put_file(entry, (source, name), (directory, name), now)
-            if stat.S_ISLNK(entry.stat.st_mode):
-                return self._put_link(os.readlink(name, dir_fd=source), directory, name, now)
-            if now is None and stat.S_ISFIFO(entry.stat.st_mode):
-                os.mkfifo(name, stat.S_IMODE(entry.stat.st_mode), dir_fd=directory)
+            is_file = stat.S_ISREG(entry.stat.st_mode)
+            target = b"" if is_file else os.readlink(name, dir_fd=source)
+
+            def make(at: bytes) -> None:
+                if is_file:
+                    self._put_file(entry, (source, name), (directory, at), None)
+                else:
+                    os.symlink(target, at, dir_fd=directory)
+
+            if now is not None and stat.S_ISDIR(now.st_mode):
+                self._remove(place, now)
+                now = None
+            if now is None:
+                make(name)
                 return True
-        if now is None:
-            raise OSError(errno.ENOTSUP, "sockets and devices are not committed")
-        return False
+            if is_file and stat.S_ISREG(now.st_mode):
+                return self._put_file(entry, (source, name), (directory, name), now)
+            if not is_file and stat.S_ISLNK(now.st_mode) and os.readlink(name, dir_fd=directory) == target:
+                return False
+            self._note_links(now)
+            self._replace((directory, name), make)
+        return True
 
     def _check_unchanged(self, entry: Entry, now: os.stat_result | None) -> None:
         if now is not None and now.st_ino in self._changed:
@@ -315,15 +335,6 @@ class Replay:
                 _copy(from_.fileno(), to, entry.stat.st_size)
             finally:
                 os.close(to)  # a check of content may refuse it only now
-
-    @staticmethod
-    def _put_link(points_to: bytes, directory: int, name: bytes, now: os.stat_result | None) -> bool:
-        if now is not None:
-            if os.readlink(name, dir_fd=directory) == points_to:
-                return False
-            os.unlink(name, dir_fd=directory)
-        os.symlink(points_to, name, dir_fd=directory)
-        return True
 
     def _set_attributes(self, entry: Entry, source: Place, target: Place) -> bool:
         """Give an object the mode, extended attributes and mtime of the one in the layer. Times of a new or
