@@ -84,9 +84,9 @@ class Duties:
         while True:
             if trio.current_time() >= due or kept.room.is_crowded:
                 due = trio.current_time() + _TEND_S
-                await trio.to_thread.run_sync(kept.tend)
+                await trio.to_thread.run_sync(kept.tend, abandon_on_cancel=True)  # the store may hang
             if not kept.bins.is_synced:
-                await trio.to_thread.run_sync(kept.bins.sync)
+                await trio.to_thread.run_sync(kept.bins.sync, abandon_on_cancel=True)
             await self._pace.next_turn(again=not kept.bins.is_synced)
 
     async def keep_findings(self) -> None:

@@ -131,8 +131,7 @@ def test_a_flush_that_hangs_delays_no_other_duty(hangs: str) -> None:
 def test_nothing_is_flushed_if_nothing_is_due() -> None:
     parts = Parts()
     parts.is_due = parts.is_waiting = False
-    clock = trio.testing.MockClock(autojump_threshold=0)
-    trio.run(_run, parts, 4 * PERIOD_S, clock=clock)
+    trio.run(_run, parts, 4 * PERIOD_S)
     assert set(parts.happened) == {"tended", "settled", "steps", "links taken", "kept tended", "kept synced"}
     assert parts.happened.index("settled") < parts.happened.index("steps")
 

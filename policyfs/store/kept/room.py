@@ -34,11 +34,15 @@ class NoRoomError(Exception):
 
 class Room:
     """The limit of what is kept. Thread-safe, but for tend(), which one thread calls. limit: bytes, or 0 for
-    a tenth of the disk."""
+    a tenth of the disk.
+
+    INVARIANT: only check() and tend() ask the disk, so that a store that hangs stops nothing else."""
 
     def __init__(self, root_fd: int, limit: int = 0) -> None:
         self._root_fd = root_fd
         self._limit = limit
+        self.limit = limit
+        """The limit in bytes; 0 before the disk has told its size."""
         self._lock = threading.Lock()
         self._used: Counter[str] = Counter()
         self._rests_until_s = 0.0
@@ -56,13 +60,12 @@ class Room:
     @property
     def is_crowded(self) -> bool:
         """True if the limit is near, so that tend() is due. False again for a minute after each tend()."""
-        return self.used > self.limit * 9 // 10 and time.monotonic() > self._rests_until_s
+        return 0 < self.limit * 9 // 10 < self.used and time.monotonic() > self._rests_until_s
 
-    @property
-    def limit(self) -> int:
-        """The limit in bytes."""
+    def _disk(self) -> os.statvfs_result:
         disk = os.fstatvfs(self._root_fd)
-        return self._limit or disk.f_blocks * disk.f_frsize // _SHARE
+        self.limit = self._limit or disk.f_blocks * disk.f_frsize // _SHARE
+        return disk
 
     def report(self) -> dict[str, int | str | None]:
         """Return files, bytes and limit of what is kept, the oldest one's time, and how many had to go."""
@@ -74,11 +77,9 @@ class Room:
     def check(self, app: str, size: int, *, reserve: bool = False) -> None:
         """Raise NoRoomError if an app may not keep *size* bytes more. reserve: count them already, for a copy
         that takes time: other copies begin meanwhile."""
-        disk = os.fstatvfs(self._root_fd)
-        total = disk.f_blocks * disk.f_frsize
-        if disk.f_bavail * disk.f_frsize < total // _NEARLY_FULL:
+        disk, limit = self._disk(), self.limit
+        if disk.f_bavail < disk.f_blocks // _NEARLY_FULL:
             raise NoRoomError(f"less than {100 // _NEARLY_FULL} % of the disk is free")
-        limit = self._limit or total // _SHARE
         with self._lock:
             used, mine, apps = sum(self._used.values()), self._used[app], len(+self._used)
             if used + size > limit and mine + size > limit // max(1, apps):
@@ -105,8 +106,8 @@ class Room:
                     kept[app] += _sizes(bins, app, day)
                     records[app] += _records_size(bins, app, day)
             kept[app].sort()
-        limit = self.limit
-        used = Counter(records)
+        self._disk()
+        limit, used = self.limit, Counter(records)
         for app, found in kept.items():
             used[app] += sum(size for _, _, size in found)
         while sum(used.values()) > limit * 9 // 10:
@@ -114,7 +115,7 @@ class Room:
             if not kept[app]:
                 break
             name, day, size = kept[app][0]
-            disk = os.fstatvfs(self._root_fd)
+            disk = self._disk()
             full = disk.f_bavail < disk.f_blocks // _NEARLY_FULL
             if time.time_ns() - time_of(name) < _DAY_NS and not full:
                 break
