@@ -171,10 +171,18 @@ def test_what_forbids_it_is_named_with_its_remedy(user: OrdinaryUser, arena: Pat
         assert (said.returncode, said.stdout) == (1, "")
         return said.stderr
 
+    def doctor() -> dict[str, tuple[str, str]]:
+        rows = json.loads(user.policyfs("doctor", "--json").stdout)
+        return {row["name"]: (row["state"], row["todo"]) for row in rows if row["name"].startswith("run")}
+
+    works = {"run without root": ("ok", ""), "run --try": ("ok", "")}
+    assert doctor() == works
     user.forbidden = True
     assert "sysctl user.max_user_namespaces=16384" in refusal()
+    assert doctor() == {name: ("off", refusal().rpartition("policyfs: ")[2].strip()) for name in works}
     user.forbidden = False
     (arena / "subgid").write_text("other:100000:65536\n")
+    assert doctor() == {name: ("off", refusal().rpartition("policyfs: ")[2].strip()) for name in works}
     assert f"Let root add this line to /etc/subuid and /etc/subgid: {NAME}:365536:65536\n" in refusal()
     (arena / "fuse").chmod(0o600)
     assert "/dev/fuse is closed to this user" in refusal()

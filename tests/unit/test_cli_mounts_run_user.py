@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import pwd
 from pathlib import Path
 
@@ -15,26 +14,6 @@ from policyfs.linux.confinement.user_namespaces import Nested
 def user_at(home: Path) -> run_user.User:
     account = pwd.struct_passwd(("erin", "x", 7, 7, "", str(home), "/bin/sh"))
     return run_user.User(2000, 2000, "/store", account, Nested(-1, -1))
-
-
-@pytest.mark.parametrize(
-    ("number", "told"),
-    [
-        (errno.ENOENT, "install the package uidmap"),
-        (errno.ENOSPC, "/proc/sys/user/max_user_namespaces"),
-        (errno.EPERM, "In a container, its engine decides"),
-    ],
-)
-def test_each_error_has_its_remedy(monkeypatch, number: int, told: str) -> None:
-    monkeypatch.setattr(run_user, "_SWITCHES", ())
-    assert told in run_user._why_forbidden(OSError(number, "x"))
-
-
-def test_a_switch_that_forbids_it_is_named(monkeypatch, tmp_path: Path) -> None:
-    (tmp_path / "on").write_text("1\n")
-    switches = tuple((str(tmp_path / name), "1", f"kernel.{name}=0") for name in ("none", "on"))
-    monkeypatch.setattr(run_user, "_SWITCHES", switches)
-    assert "`sysctl kernel.on=0`" in run_user._why_forbidden(OSError(errno.EPERM, "x"))
 
 
 def test_home_temporary_and_closed_directories_are_covered(tmp_path: Path, monkeypatch) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.cli.common.on_record import trail_root
-from policyfs.cli.machine import container_checks, store_checks
+from policyfs.cli.machine import container_checks, store_checks, user_checks
 from policyfs.cli.machine import machine_checks as machine
 from policyfs.cli.machine.findings import Finding, State, render, tried
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
@@ -46,6 +46,8 @@ def examine(store: str | None, trail: str) -> list[Finding]:
         "descriptors": lambda: machine.check_descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
         "trail": lambda: machine.check_trail(trail),
         "system calls": lambda: machine.check_filter(os.uname().machine, SECCOMP.exists()),
+        "run without root": user_checks.check_run_of_user,
+        "run --try": user_checks.check_try,
     }
     findings = [finding for name, check in checks.items() for finding in tried(name, check)]
     if any(finding.state is State.BAD and finding.name in _NEEDED for finding in findings):

@@ -7,41 +7,23 @@ the kernel keeps the command from the daemon, from the trail and from all other 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import pwd
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from policyfs.cli.machine.user_checks import account_of, check_device_of_user, enter_namespaces, ids_of
 from policyfs.cli.mounts.run_command import Identity, detached_view
 from policyfs.errors import PolicyfsError
 from policyfs.journal.files.directories import directories_of_user
 from policyfs.kernel import mount_api
-from policyfs.kernel.session import DEVICE_PATH
 from policyfs.linux.confinement.identity import become
-from policyfs.linux.confinement.user_namespaces import (
-    FILES,
-    FIRST,
-    Nested,
-    become_root_inside,
-    enter,
-    free_range,
-    nested,
-    subordinate_ids,
-)
+from policyfs.linux.confinement.user_namespaces import FIRST, Nested, enter
 from policyfs.trail.lines.table import shown
 
-_SWITCHES: Final = (
-    ("/proc/sys/user/max_user_namespaces", "0", "user.max_user_namespaces=16384"),
-    ("/proc/sys/kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone=1"),
-    ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1",
-     "kernel.apparmor_restrict_unprivileged_userns=0"),
-)  # fmt: skip
-"""Settings that forbid user namespaces: file, value, and what root sets to allow them."""
 _TEMPORARY: Final = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - they are covered by empty ones
 
 
@@ -113,38 +95,15 @@ class User(Identity):
 def become_root_of_user(store: str) -> User:
     """Make this process root of a user namespace, with state in the user's own directories. Raises
     PolicyfsError with the remedy if the machine does not permit it."""
-    account = _account(os.getuid())
-    _check_device()
+    account = account_of(os.getuid())
+    check_device_of_user()
     _check_store(store, account.pw_uid)
-    uids, gids = (_subordinate(path, account) for path in FILES)
+    ids = ids_of(account)
     os.environ.update(directories_of_user())
     if not os.path.exists(os.environ["POLICYFS_TRAIL_DIR"]):  # once
         print(LIMITS, file=sys.stderr)
-    try:
-        become_root_inside(uids, gids)
-        namespaces = nested((FIRST, FIRST), (account.pw_uid, account.pw_gid))
-    except OSError as error:
-        raise PolicyfsError(_why_forbidden(error)) from error
-    except subprocess.CalledProcessError as error:
-        raise PolicyfsError(f"the subordinate ids cannot be used: {error.stderr}") from error
+    namespaces = enter_namespaces(account, ids)
     return User(FIRST, FIRST, os.path.realpath(store), account, namespaces)
-
-
-def _account(uid: int) -> pwd.struct_passwd:
-    try:
-        return pwd.getpwuid(uid)
-    except KeyError as error:
-        raise PolicyfsError(f"the uid {uid} has no account, and so no subordinate ids") from error
-
-
-def _check_device() -> None:
-    if not os.access(DEVICE_PATH, os.R_OK | os.W_OK):
-        is_there = os.path.exists(DEVICE_PATH)
-        why = "is closed to this user" if is_there else "is missing: `sudo modprobe fuse`"
-        raise PolicyfsError(
-            f"{DEVICE_PATH} {why}; in a container: start it with --device {DEVICE_PATH}, or let its root"
-            f" `chmod 666 {DEVICE_PATH}`"
-        )
 
 
 def _check_store(store: str, uid: int) -> None:
@@ -154,31 +113,3 @@ def _check_store(store: str, uid: int) -> None:
                 f"the store {shown(store)} is not yours: without root, a policy guards only directories"
                 " of your own; run this command with sudo"
             )
-
-
-def _subordinate(path: str, account: pwd.struct_passwd) -> range:
-    name = account.pw_name
-    found = subordinate_ids(path, name, account.pw_uid)
-    if found is None:
-        ids = free_range()
-        line = f"{name}:{ids.start}:{len(ids)}"
-        raise PolicyfsError(
-            f"{name} has no subordinate ids in {path}: without them the command would have the uid of the"
-            f" daemon, and could stop it. Let root add this line to {' and '.join(FILES)}: {line}"
-        )
-    return found
-
-
-def _why_forbidden(error: OSError) -> str:
-    if error.errno == errno.ENOENT:
-        return "newuidmap is missing; install the package uidmap"
-    for file, value, todo in _SWITCHES:
-        with contextlib.suppress(OSError):
-            if Path(file).read_text(encoding="ascii").strip() == value:
-                return f"{file} is {value}, which forbids user namespaces; root allows them: `sysctl {todo}`"
-    if error.errno == errno.ENOSPC:
-        return "there are too many user namespaces: see /proc/sys/user/max_user_namespaces"
-    return (
-        f"a user namespace cannot be made: {error.strerror}. In a container, its engine decides: allow"
-        " the system calls unshare and mount (for Docker: --security-opt seccomp=unconfined), or run as root"
-    )
