@@ -207,5 +207,5 @@ def test_the_table_of_records_is_complete() -> None:
     writes = "".join(source.read_text() for source in sources)
     kinds = set(re.findall(r'(?:\.note|_format\.record|journal\.tell|\.announce)(?:\(|,)\s*"(\w+)"', writes))
     kinds |= set(re.findall(r'_notes\.insert\(0, \("(\w+)"', writes))  # before those that wait
-    kinds |= set(re.findall(r'(?<![\w.])record\((?:[\w.]+,\s*)+"(\w+)"', writes))  # by commands
+    kinds |= set(re.findall(r'(?<![\w.])record\((?:[\w.()]+,\s*)+"(\w+)"', writes))  # by commands
     assert documented("The journal's own records") == kinds
