@@ -108,7 +108,7 @@ def test_what_cannot_be_done_stays_with_its_reason(layer: Layer) -> None:
     (layer.view / "none").write_text("others")
     told = layer.commit()
     assert told == {
-        "device": "sockets and devices are not committed", "fine": "",
+        "device": "fifos, sockets and devices are not committed", "fine": "",
         "none": "others have changed it since the command began",
     }  # fmt: skip
     assert sorted(os.listdir(layer.upper)) == ["device", "none"]
