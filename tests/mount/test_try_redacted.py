@@ -78,3 +78,15 @@ def test_what_cannot_be_renamed_is_not_removed(tries: Tries) -> None:
         "moved.jpg": "moved.jpg was to be renamed, which failed",
     }  # fmt: skip
     assert (tries.at / "moved.jpg").read_bytes() == original
+
+
+def test_what_the_policy_shows_since_is_not_overwritten(tries: Tries) -> None:
+    path = tries.at / "appended.jpg"
+    original = path.read_bytes()
+    tries.shell("echo x >> appended.jpg; rm modes.jpg; echo new > new")
+    tries.policy.write_text(POLICY.replace("/***", "/other/***", 1))
+    why = "the command saw it without location, which the policy shows now"
+    assert tries.commit() == {"appended.jpg": why, "modes.jpg": why, "new": ""}
+    assert path.read_bytes() == original
+    tries.policy.write_text(POLICY)
+    assert tries.commit() == {"appended.jpg": "Permission denied", "modes.jpg": ""}

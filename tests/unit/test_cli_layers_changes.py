@@ -47,7 +47,7 @@ def test_states_are_read_as_they_were_written(upper: int, tmp_path: Path) -> Non
     fd = os.open(view, os.O_RDONLY)
     text = io.StringIO()
     known = {b"link": Before((1, 2, 3, 4), 5)}
-    changes.record_states(upper, fd, known, 7, text)
+    changes.record_states(upper, fd, known, 7, lambda path: ("location",) * (path == b"gone"), text)
     os.close(fd)
     status = (view / "gone").stat()
     lines = text.getvalue().splitlines(keepends=True)
@@ -56,7 +56,7 @@ def test_states_are_read_as_they_were_written(upper: int, tmp_path: Path) -> Non
     assert changes.read_states([*lines, '["cut'])[b"link"] == known[b"link"]
     assert changes.read_states(lines) == known | {
         b"d": Before((stat.S_IFDIR, 0, 0, 0), 7), b"d/e": Before(None, 7), b"d/file": Before(None, 7),
-        b"gone": Before((stat.S_IFREG, 3, status.st_mtime_ns, status.st_ctime_ns), 7),
+        b"gone": Before((stat.S_IFREG, 3, status.st_mtime_ns, status.st_ctime_ns), 7, ("location",)),
     }  # fmt: skip
 
 

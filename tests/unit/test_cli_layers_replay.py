@@ -33,7 +33,7 @@ class Layer:
     def record(self) -> None:
         with (self.journal.parent / "states").open("w+") as text:
             upper, view = (os.open(path, os.O_RDONLY) for path in (self.upper, self.view))
-            record_states(upper, view, {}, self.begun_ns, text)
+            record_states(upper, view, {}, self.begun_ns, lambda _path: (), text)
             text.seek(0)
             self.states = read_states(text)
             os.close(upper)
@@ -43,7 +43,7 @@ class Layer:
         fds = [os.open(path, os.O_RDONLY) for path in (self.upper, self.view, self.view)]
         journal = os.open(self.journal, os.O_RDWR)
         try:
-            done = Replay(*fds, journal, self.states, self.begun_ns).run(wanted)
+            done = Replay(*fds, journal, self.states, self.begun_ns, lambda _path: ()).run(wanted)
             return {os.fsdecode(path): kept for path, kept in done}
         finally:
             for fd in (*fds, journal):

@@ -12,7 +12,7 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import IO, Final, NamedTuple
 
 from policyfs.linux.libc import open_beneath
@@ -115,17 +115,26 @@ def state_of(status: os.stat_result | None) -> State:
 
 
 class Before(NamedTuple):
-    """The state below an object of a layer. begun_ns: when the command began that put the object there."""
+    """The state below an object of a layer. begun_ns: when the command began that put the object there.
+    hidden: what the policy hid of it from the command."""
 
     state: State
     begun_ns: int
+    hidden: tuple[str, ...] = ()
 
 
-def record_states(upper: int, view: int, known: Mapping[bytes, Before], begun_ns: int, to: IO[str]) -> None:
+Hidden = Callable[[bytes], tuple[str, ...]]
+"""Returns what the policy hides of the file at a path."""
+
+
+def record_states(
+    upper: int, view: int, known: Mapping[bytes, Before], begun_ns: int, hidden: Hidden, to: IO[str]
+) -> None:
     """Write, for each object of a layer, what is below it now, as JSON lines. known: what earlier commands of
     the layer recorded, which stays. Raises OSError."""
     for entry in entries(upper):
-        before = known.get(entry.path) or Before(state_of(status_of((view, entry.path))), begun_ns)
+        state = state_of(status_of((view, entry.path)))
+        before = known.get(entry.path) or Before(state, begun_ns, hidden(entry.path))
         to.write(json.dumps([os.fsdecode(entry.path), *before]) + "\n")
     to.write(_END)
 
@@ -140,8 +149,9 @@ def read_states(lines: Iterable[str]) -> dict[bytes, Before]:
     found: dict[bytes, Before] = {}
     for line in lines:
         with contextlib.suppress(ValueError, TypeError):
-            path, state, begun_ns = json.loads(line)
-            found[os.fsencode(path)] = Before(None if state is None else tuple(state), begun_ns)
+            path, state, begun_ns, *hidden = json.loads(line)
+            before = Before(None if state is None else tuple(state), begun_ns, *map(tuple, hidden))
+            found[os.fsencode(path)] = before
     return found
 
 

@@ -21,6 +21,7 @@ from policyfs.cli.layers.changes import (
     TOO_LONG,
     Before,
     Entry,
+    Hidden,
     Place,
     entries,
     parent_of,
@@ -50,14 +51,16 @@ class Replay:
     """One commit. Its descriptors: upper of the layer, view of the mount, store for syncfs(2), journal.
 
     states: what was below the layer when its command ended. begun_ns: when its last command began, for what
-    has no state because that command was killed. resumed: paths that an interrupted commit was changing.
+    has no state because that command was killed. hidden: by the policy of the mount. resumed: paths that an
+    interrupted commit was changing.
     """
 
     def __init__(
-        self, upper: int, view: int, store: int, journal: int, states: Mapping[bytes, Before], begun_ns: int
-    ) -> None:
+        self, upper: int, view: int, store: int, journal: int, states: Mapping[bytes, Before], begun_ns: int,
+        hidden: Hidden,
+    ) -> None:  # fmt: skip
         self._upper, self._view, self._store, self._journal = upper, view, store, journal
-        self._states, self._begun_ns = states, begun_ns
+        self._states, self._begun_ns, self._hidden = states, begun_ns, hidden
         self.resumed = frozenset(read_journal(journal))
         self._links: dict[tuple[int, int], bytes] = {}
         self._moved: dict[bytes, bytes] = {}
@@ -116,8 +119,8 @@ class Replay:
         saw of it. What it is moved from is removed last (_last)."""
         removed: dict[tuple[int, int], list[tuple[bytes, bytes]]] = {}
         for entry in chosen:
-            now = status_of((self._view, entry.path))
-            if now is None:
+            is_linked = entry.stat.st_nlink > 1 and stat.S_ISREG(entry.stat.st_mode)
+            if not (entry.is_gone or is_linked) or (now := status_of((self._view, entry.path))) is None:
                 continue
             if entry.is_gone:
                 begun_ns = self._before(entry.path, now).begun_ns
@@ -125,7 +128,7 @@ class Replay:
                     if status.st_size and status.st_ctime_ns < begun_ns:
                         of_it = removed.setdefault((status.st_size, status.st_mtime_ns), [])
                         of_it.append((path, entry.path))
-            elif entry.stat.st_nlink > 1 and stat.S_ISREG(entry.stat.st_mode) and self._is_seen(entry, now):
+            elif self._is_seen(entry, now):
                 self._links.setdefault((entry.stat.st_dev, entry.stat.st_ino), entry.path)
         for entry in chosen if removed else ():
             if not stat.S_ISREG(entry.stat.st_mode) or entry.stat.st_nlink > 1:
@@ -205,7 +208,10 @@ class Replay:
     def _check_unchanged(self, entry: Entry, now: os.stat_result | None) -> None:
         if now is not None and now.st_ino in self._changed:
             return
-        before, begun_ns = self._before(entry.path, now)
+        before, begun_ns, hidden = self._before(entry.path, now)
+        if now is not None and (shown_now := set(hidden) - set(self._hidden(entry.path))):
+            what = ", ".join(sorted(shown_now))
+            raise OSError(errno.ESTALE, f"the command saw it without {what}, which the policy shows now")
         is_late = before is not None and before[3] >= begun_ns
         both_made_it = entry.is_directory and before is None and now is not None and stat.S_ISDIR(now.st_mode)
         if is_late or (state_of(now) != before and not both_made_it):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final, Self
 
 from policyfs.cli.layers.differences import Difference
 from policyfs.domain import Facts, FileType, Op, Principal
 from policyfs.policy.decide import Engine
+
+if TYPE_CHECKING:
+    from policyfs.daemon.policies.policies import Loader
 
 _OPS: Final = {
     "added": Op.SEE | Op.CREATE | Op.WRITE, "changed": Op.SEE | Op.WRITE, "removed": Op.SEE | Op.DELETE,
@@ -20,6 +23,15 @@ class Verdicts:
     def __init__(self, engine: Engine, app: str) -> None:
         self._engine = engine
         self._who: Principal = engine.app_principal(app, 0)
+
+    @classmethod
+    def of(cls, loader: Loader, app: str) -> Self:
+        """Return the verdicts of a mount's policy. Raises PolicyfsError."""
+        return cls(loader.compile(loader.parse(loader.read())), app)
+
+    def hidden(self, path: bytes) -> tuple[str, ...]:
+        """Return what the policy hides of the file at a path."""
+        return tuple(sorted(self._engine.view(self._who, self._engine.state_of(b"/" + path)).redact))
 
     def note(self, one: Difference) -> str:
         """Return why the policy would refuse a change, or what it hides of the file; empty otherwise."""
@@ -38,5 +50,5 @@ class Verdicts:
             return f"refused by the rule {rules[0]}" if rules else "refused: no rule allows it"
         if decision.content:
             return "its content is checked"
-        hidden = self._engine.view(self._who, state).redact
-        return f"the command sees it without {', '.join(sorted(hidden))}" if hidden else ""
+        hidden = self.hidden(one.path)
+        return f"the command sees it without {', '.join(hidden)}" if hidden else ""

@@ -11,6 +11,7 @@ from typing import Final
 
 from policyfs.cli.layers.changes import is_whole, record_states
 from policyfs.cli.layers.layer import Layer
+from policyfs.cli.layers.verdicts import Verdicts
 from policyfs.cli.mounts.run_command import Trial
 from policyfs.cli.mounts.run_user import User
 from policyfs.cli.mounts.run_view import View, in_view
@@ -43,11 +44,12 @@ def _run(args: argparse.Namespace, command: Sequence[str], layer: Layer, view: V
     begun_ns = time.time_ns() - _COARSE_NS
     layer.make_directories(view.identity.uid, view.identity.gid)
     layer.note(options=options_of(args) | {"follow": False}, begun_ns=begun_ns)
+    hidden = Verdicts.of(view.loader, args.app).hidden
     known = layer.states()  # before the command: what a commit took out of the layer has none any more
     with layer.opened("states.new") as states:
 
         def record(upper: int, shown: int) -> int:
-            record_states(upper, shown, known, begun_ns, states)
+            record_states(upper, shown, known, begun_ns, hidden, states)
             states.flush()
             os.fsync(states.fileno())
             return 0

@@ -103,15 +103,16 @@ def run_diff(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         layer = _opened(args.name, stack)
         app = str(layer.about["options"]["app"])
-        return _in_layer(layer, "diff", lambda view: functools.partial(show, _verdicts(view, app)))
+        return _in_layer(layer, "diff", lambda view: functools.partial(show, Verdicts.of(view.loader, app)))
 
 
 def run_commit(args: argparse.Namespace) -> int:
     """Make the changes in the store. Return EXIT_REFUSED if something stays in the layer."""
     is_wanted = _chosen(args.paths)
 
-    def commit(upper: int, shown_: int) -> int:
-        replay = Replay(upper, shown_, store, journal.fileno(), states, layer.about["begun_ns"])
+    def commit(verdicts: Verdicts, upper: int, shown_: int) -> int:
+        begun_ns, hidden = layer.about["begun_ns"], verdicts.hidden
+        replay = Replay(upper, shown_, store, journal.fileno(), states, begun_ns, hidden)
         if replay.resumed and not args.json:
             paths = len(replay.resumed)
             print(f"policyfs: an interrupted commit goes on with {paths} paths", file=sys.stderr)
@@ -127,7 +128,12 @@ def run_commit(args: argparse.Namespace) -> int:
         states, journal = layer.states(), stack.enter_context(layer.opened("journal"))
         store = os.open(layer.about["options"]["store"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, store)
-        return _in_layer(layer, "commit", lambda _view: commit, kept=(journal.fileno(), store))
+        app, kept = str(layer.about["options"]["app"]), (journal.fileno(), store)
+
+        def task_of(view: View) -> Callable[[int, int], int]:
+            return functools.partial(commit, Verdicts.of(view.loader, app))
+
+        return _in_layer(layer, "commit", task_of, kept=kept)
 
 
 def _tell(outcome: Outcome, *, as_json: bool) -> None:
@@ -152,11 +158,6 @@ def run_drop(args: argparse.Namespace) -> int:
     layer.drop()
     layer.close()
     return EXIT_OK
-
-
-def _verdicts(view: View, app: str) -> Verdicts:
-    loader = view.loader
-    return Verdicts(loader.compile(loader.parse(loader.read())), app)
 
 
 def _chosen(globs: Sequence[str]) -> Callable[[bytes], bool]:
