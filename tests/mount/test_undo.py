@@ -9,11 +9,15 @@ import os
 import random
 import signal
 import stat
+import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
+from tests.mount.test_takeover import kill_daemon
 from tests.support.machine.images import STORE_KINDS, file_system
 from tests.support.machine.processes import start_as, tool_as
 from tests.support.models.trees import inventory
@@ -272,6 +276,37 @@ def test_a_library_comes_back_on_each_file_system(mounts, arena: Path, kind: str
         undo(store)
         assert differing(before, tree(store)) == []
         mount.stop()
+
+
+APPENDS = "exec 3>>'{}'; echo one >&3; echo open; read line; echo two >&3; exec 3>&-; echo closed"
+
+
+@contextlib.contextmanager
+def appending(photo: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The app, which has a photo open for writing until go_on()."""
+    words = ["setpriv", f"--reuid={SYNC}", f"--regid={SYNC}", "--clear-groups", "sh", "-c"]
+    with subprocess.Popen([*words, APPENDS.format(photo)], stdin=PIPE, stdout=PIPE) as app:
+        assert app.stdout is not None
+        assert app.stdout.readline() == b"open\n"
+        yield app
+
+
+def go_on(app: subprocess.Popen[bytes]) -> None:
+    assert app.communicate(b"\n", 60)[0] == b"closed\n"
+
+
+def test_what_an_app_has_open_at_a_take_over_is_taken_back(mounts, empty_store: Path) -> None:
+    """It writes on through the handle that the next daemon has inherited, and closes it."""
+    library(empty_store, 20)
+    before, photo = tree(empty_store), "DCIM/roll 0/IMG_00001.jpg"
+    mount = mounts.start(POLICY, empty_store, "--app", "sync", "--keeper")
+    with appending(mount / photo) as app:
+        kill_daemon(mount)
+        assert "the app has it open" in undo(empty_store, code=1)
+        go_on(app)
+    assert (empty_store / photo).read_bytes().endswith(b"one\ntwo\n")
+    undo(empty_store)
+    assert differing(before, tree(empty_store)) == []
 
 
 @pytest.mark.soak

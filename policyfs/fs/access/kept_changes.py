@@ -70,6 +70,7 @@ class KeptChanges:
         self._kept = kept
         self._written: OrderedDict[Inode, _Written] = OrderedDict()
         self._writers: dict[int, _Writer] = {}
+        self._inherited: set[int] = set()
         self._dated: OrderedDict[tuple[str, Inode], int] = OrderedDict()
         self._taken: OrderedDict[Inode, tuple[str, int]] = OrderedDict()  # app, and bytes that count
         self._placed: OrderedDict[Inode, None] = OrderedDict()  # own files that took the place of kept ones
@@ -217,9 +218,25 @@ class KeptChanges:
         self._writers[handle.index] = _Writer(app, record, inode)
         self._remember(inode, _Written(app, None, kept_ns))
 
+    def inherits(self, handle: Handle) -> None:
+        """Note a handle for writing that the daemon before has opened. It kept the bytes if a rule asked."""
+        self._inherited.add(handle.index)
+
+    def _inherited_writer(self, handle: Handle) -> _Writer | None:
+        """Return the writer of an inherited handle; None if nothing is kept of its app."""
+        self._inherited.discard(handle.index)
+        app, caller = _app(handle.caller), handle.caller
+        until_s = self._kept.bins.last_until(app)
+        if until_s is None or handle.fd < 0:
+            return None
+        record = Record(time.time_ns(), "end", handle.node.path(), until_s, caller.uid, caller.pid)
+        return _Writer(app, record, Inode.of(fstatx(handle.fd)))
+
     def released(self, handle: Handle) -> None:
         """Record how an app leaves a file that it could write. handle: its descriptor is still open."""
         writer = self._writers.pop(handle.index, None)
+        if handle.index in self._inherited:
+            writer = self._inherited_writer(handle)
         if handle.fd < 0 or not (handle.writable and (writer or self._taken)):
             return
         stat = fstatx(handle.fd)

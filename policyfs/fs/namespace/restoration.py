@@ -250,6 +250,8 @@ class Restoration:
             by_kind=saved.by_kind, generation=self._fs.gate.generation, created=saved.created,
             changed=saved.changed,
         )  # fmt: skip
+        if writes:
+            self._fs.kept.inherits(handle)
         made = self._copies.of(node, saved.fd, backed.get(node.nodeid, 0))
         if node.byte_path is BytePath.COPY and made is not None:
             self._copies.show(handle, state, made, saved.owner)

@@ -7,6 +7,7 @@ made are refused. Nothing here follows a symlink.
 
 from __future__ import annotations
 
+import calendar
 import contextlib
 import errno
 import os
@@ -176,6 +177,11 @@ class Bins:
     def days(self, app: str, machine: str | None = None) -> list[str]:
         """Return the days of an app's directories, the first to go first."""
         return [day for day in self._listed(machine or self.machine, app) if _DAY.fullmatch(day)]
+
+    def last_until(self, app: str) -> int | None:
+        """Return a time in the last day of an app's directories, in seconds since 1970, or None."""
+        days = self.days(app)
+        return calendar.timegm(time.strptime(days[-1], "%Y%m%d")) if days else None
 
     def names(self, app: str, day: str, machine: str | None = None) -> list[str]:
         """Return the names of kept objects, the oldest first."""
