@@ -309,6 +309,25 @@ def test_what_an_app_has_open_at_a_take_over_is_taken_back(mounts, empty_store: 
     assert differing(before, tree(empty_store)) == []
 
 
+def test_a_reload_without_keep_leaves_what_is_kept(mount, empty_store: Path) -> None:
+    """An open file, too: how the app leaves it is on record. From then on nothing is kept."""
+    before, photo = tree(empty_store), "DCIM/roll 0/IMG_00001.jpg"
+    run_as(SYNC, mount, "rm 'DCIM/roll 0/IMG_00002.jpg'")
+    with appending(mount / photo) as app:
+        mount.policy.write_text("".join(line for line in POLICY.splitlines(True) if "id: safe" not in line))
+        assert mount.reload().returncode == 0
+        go_on(app)
+    assert mount.status()["kept"]["files"] == 2
+    run_as(SYNC, mount, "rm 'DCIM/roll 0/IMG_00003.jpg'")
+    assert policyfs("kept", "list", str(empty_store)).stdout.count("IMG_0000") == 2
+    undo(empty_store)
+    after = tree(empty_store)
+    lost = b"roll 0/IMG_00003.jpg"
+    assert lost not in after
+    times = {lost, b"roll 0"}
+    assert differing(*({n: e for n, e in t.items() if n not in times} for t in (before, after))) == []
+
+
 @pytest.mark.soak
 def test_a_daemon_that_is_killed_at_any_time_loses_nothing(mounts, empty_store: Path) -> None:
     """Without a keeper: at each kill some requests of the app fail. Nothing is lost, and nothing twice."""
