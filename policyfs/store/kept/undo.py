@@ -26,9 +26,12 @@ from policyfs.store.kept.kept_files import KeptFiles, UnkeptError
 from policyfs.store.kept.places import Places, Remade, open_directory
 from policyfs.store.kept.plan import Action, Conflict, Conflicts, Past, Plan, Planner, Step
 from policyfs.store.kept.record import Inode, Record, State, xattrs_of
-from policyfs.store.tree import Tree
+from policyfs.store.tree import ACLS, Tree
 
 _AT_LEAST_S: Final = 86_400
+_ACL: Final = os.fsdecode(ACLS[0])
+_BASE_ACL: Final = 28
+"""The bytes of an ACL without named users and groups, of which file systems store the mode only."""
 _CLOSING_S: Final = 0.5
 """The time in which a daemon closes a file that its last writer has closed."""
 _EXTENSION: Final = 32
@@ -88,6 +91,14 @@ def _undone(bins: Bins, app: str, since_ns: int) -> tuple[set[Inode], Remade]:
         elif record.op in {"write", "end"} and app != UNDO:
             (unfinished.add if record.op == "write" else unfinished.discard)(record.before.inode)
     return unfinished, remade
+
+
+def _stored(xattrs: Mapping[str, bytes | None]) -> dict[str, bytes | None]:
+    """Return attributes as they are stored after they were set."""
+    return {
+        name: None if name == _ACL and value is not None and len(value) <= _BASE_ACL else value
+        for name, value in xattrs.items()
+    }
 
 
 def _stats(bins: Bins, app: str, day: str) -> Iterator[tuple[str, os.stat_result]]:
@@ -258,10 +269,13 @@ class Undo:
             if step.xattrs:
                 record = self._record(step, "xattr", step.path, stat)
                 old = xattrs_of(fd, *map(os.fsencode, step.xattrs))
-                if step.record.set and old not in (step.record.set, step.xattrs):
+                if step.record.set and old not in (_stored(step.record.set), step.xattrs):
                     raise ChangedError("others have changed its attributes since")
                 self._kept.note(UNDO, replace(record, xattrs=old, set=dict(step.xattrs)))
             self._set(fd, step)
+            before, set_ = step.record.before, _stored(step.record.set)
+            if before is not None and set_.get(_ACL) and step.xattrs.get(_ACL, b"") is None:
+                set_attributes(self._tree, fd, {"mode": before.mode & 0o7777})  # its mask stays as the mode
 
     def _set(self, fd: int, step: Step) -> None:
         for name, value in step.xattrs.items():
