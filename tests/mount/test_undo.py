@@ -22,6 +22,7 @@ from tests.support.machine.images import STORE_KINDS, file_system
 from tests.support.machine.processes import start_as, tool_as
 from tests.support.models.trees import inventory
 from tests.support.mount.daemons import Mount, policyfs
+from tests.support.samples import jpegs
 
 SYNC, EDITOR = 10010, 10011
 POLICY = f"""\
@@ -282,10 +283,10 @@ APPENDS = "exec 3>>'{}'; echo one >&3; echo open; read line; echo two >&3; exec 
 
 
 @contextlib.contextmanager
-def appending(photo: Path) -> Iterator[subprocess.Popen[bytes]]:
+def appending(photo: Path, script: str = APPENDS) -> Iterator[subprocess.Popen[bytes]]:
     """The app, which has a photo open for writing until go_on()."""
     words = ["setpriv", f"--reuid={SYNC}", f"--regid={SYNC}", "--clear-groups", "sh", "-c"]
-    with subprocess.Popen([*words, APPENDS.format(photo)], stdin=PIPE, stdout=PIPE) as app:
+    with subprocess.Popen([*words, script.format(photo)], stdin=PIPE, stdout=PIPE) as app:
         assert app.stdout is not None
         assert app.stdout.readline() == b"open\n"
         yield app
@@ -309,6 +310,17 @@ def test_what_an_app_has_open_at_a_take_over_is_taken_back(mounts, empty_store: 
     assert differing(before, tree(empty_store)) == []
 
 
+def test_a_file_that_its_app_has_open_again_is_left(mount, empty_store: Path) -> None:
+    """Also before it writes: its bytes were kept at the first open."""
+    photo = mount / "DCIM/roll 0/IMG_00001.jpg"
+    run_as(SYNC, mount, "echo more >> 'DCIM/roll 0/IMG_00001.jpg'")
+    undo(empty_store, "--dry-run")
+    with appending(photo, "exec 3>>'{}'; echo open; read line; exec 3>&-; echo closed") as app:
+        assert "the app has it open" in undo(empty_store, "--dry-run", code=1)
+        go_on(app)
+    undo(empty_store, "--dry-run")
+
+
 def test_a_reload_without_keep_leaves_what_is_kept(mount, empty_store: Path) -> None:
     """An open file, too: how the app leaves it is on record. From then on nothing is kept."""
     before, photo = tree(empty_store), "DCIM/roll 0/IMG_00001.jpg"
@@ -326,6 +338,119 @@ def test_a_reload_without_keep_leaves_what_is_kept(mount, empty_store: Path) -> 
     assert lost not in after
     times = {lost, b"roll 0"}
     assert differing(*({n: e for n, e in t.items() if n not in times} for t in (before, after))) == []
+
+
+DEEP = """python3 -c '
+import os
+levels, loses = 900, {0}
+for at in range(levels):
+    loses or os.mkdir("d")
+    os.chdir("d")
+os.unlink("f") if loses else os.close(os.open("f", os.O_CREAT | os.O_WRONLY))
+for at in range(levels * loses):
+    os.chdir("..")
+    os.rmdir("d")
+'"""
+PROGRAMS = {
+    "ACLs": (
+        "mkdir a; echo > a/f; : > a/g; setfacl -m u:10011:rw a/f; setfacl -m u:10011:rwx -dm u:10011:rwx a",
+        "setfacl -b a/f; setfacl -m u:10012:rw a/g; setfacl -k a; setfacl -m u:10012:r a; chmod 600 a/f",
+    ),
+    "exiftool": ("cp ../plain.jpg a.jpg", "exiftool -q -overwrite_original -Artist=x a.jpg"),
+    "exiftool in place": (
+        "cp ../plain.jpg a.jpg", "exiftool -q -overwrite_original_in_place -Artist=x a.jpg",
+    ),
+    "SQLite": (
+        "sqlite3 a.db 'create table t(x); insert into t values (zeroblob(50000))'",
+        ("sqlite3 a.db 'delete from t; vacuum';"
+        " sqlite3 a.db 'pragma journal_mode=wal; drop table t' >/dev/null"),
+    ),
+    "git clean": (
+        ("git init -q .; echo a > a; git add a; mkdir -p b/c; echo x > b/c/y;"
+        " echo '*.o' > .gitignore; echo o > b.o"),
+        "git clean -fdxq; test ! -e b; test ! -e b.o; git rm -qf a",
+    ),
+    "long names": (
+        'n=$(printf "%0255d"); mkdir "$n"; echo x > "$n/$n"; ln -s x "$n/l"; echo y > "é$(printf "%0253d")"',
+        'n=$(printf "%0255d"); echo z > "$n/$n"; mv "$n/$n" b; rm -rf b "$n" é*',
+    ),
+    "deep path": (DEEP.format(0), DEEP.format(1)),
+}  # fmt: skip
+
+
+_BY_NIGHT = {"exiftool in place", "deep path"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(one, marks=[pytest.mark.soak] * (one in _BY_NIGHT)) for one in PROGRAMS]
+)
+def test_what_programs_lose_is_taken_back(mounts, empty_store: Path, name: str) -> None:
+    top, (make, lose) = empty_store / "DCIM/top", PROGRAMS[name]
+    top.mkdir(parents=True)
+    (top.parent / "plain.jpg").write_bytes(jpegs.plain())
+    for path in (empty_store, top.parent, top):
+        path.chmod(0o777)
+    os.chown(top, SYNC, SYNC)
+    said = tool_as(SYNC, "sh", "-c", f"export HOME=/nonexistent; cd '{top}' && {make}")
+    assert (said.returncode, said.stderr) == (0, b""), said
+    options = ("--posix",) if name == "ACLs" else ("--app", "sync")
+    mount = mounts.start(POLICY, empty_store, *options)
+    before, rights = tree(empty_store), acls(top)
+    run_as(SYNC, mount, f"export HOME=/nonexistent; cd DCIM/top && {lose}")
+    assert differing(before, tree(empty_store)) or rights != acls(top)
+    undo(empty_store)
+    assert differing(before, tree(empty_store)) == []
+    assert acls(top) == rights
+
+
+def acls(top: Path) -> bytes:
+    return subprocess.run(["getfacl", "-RPpn", top], check=True, stdout=PIPE).stdout
+
+
+def test_a_disk_that_becomes_full_refuses_the_change_whole(mounts, arena: Path) -> None:
+    """The photo has more bytes than the disk has free: its copy ends in ENOSPC, and leaves nothing behind."""
+    with file_system("tmpfs", arena) as store:
+        library(store, 3)
+        photo, rest = store / "DCIM/roll 0/IMG_00001.jpg", store / "rest"
+        photo.write_bytes(b"x" * (20 << 20))
+        mount = mounts.start(POLICY, store, "--app", "sync", "--keep-size", "60M")
+        with rest.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, 34 << 20)
+        before, free = tree(store), os.statvfs(store).f_bavail
+        script = "echo lost > 'DCIM/roll 0/IMG_00001.jpg'"
+        said = tool_as(SYNC, "sh", "-c", f"cd '{os.fspath(mount)}'; {script}")
+        assert b"Disk quota exceeded" in said.stderr
+        assert differing(before, tree(store)) == []
+        assert free - os.statvfs(store).f_bavail <= 4, "pages: the directories and the record"
+        assert policyfs("kept", "list", str(store)).stdout == "nothing is kept\n"
+        rest.unlink()
+        run_as(SYNC, mount, script)
+        undo(store)
+        assert differing(before, tree(store)) == []
+        mount.stop()
+
+
+CHECKED = POLICY + '  - {id: kinds, require: {content: ["image/*"]}, who: {app: sync}, paths: "/DCIM/***"}\n'
+
+
+def test_a_view_that_checks_kinds_keeps_too(mounts, empty_store: Path) -> None:
+    """Photos are overwritten by others, and by bytes that are refused, replaced and removed."""
+    top = empty_store / "DCIM/roll 0"
+    library(empty_store, 4)
+    for at in range(4):
+        (top / f"IMG_0000{at}.jpg").write_bytes(jpegs.plain(at))
+        os.chown(top / f"IMG_0000{at}.jpg", SYNC, SYNC)
+    (empty_store / "DCIM/new.jpg").write_bytes(jpegs.plain(9, 64))
+    os.chown(top, SYNC, SYNC)
+    before = tree(empty_store)
+    mount = mounts.start(CHECKED, empty_store, "--app", "sync")
+    script = "cd 'DCIM/roll 0'; cat ../new.jpg > IMG_00000.jpg; cp ../new.jpg t.jpg; mv t.jpg IMG_00001.jpg"
+    run_as(SYNC, mount, f"{script}; rm IMG_00002.jpg")
+    tool_as(SYNC, "sh", "-c", f"cd '{mount / 'DCIM/roll 0'}'; echo encrypted > IMG_00003.jpg")
+    assert mount.events(decision="deny")
+    assert len(differing(before, tree(empty_store))) >= 3
+    undo(empty_store)
+    assert differing(before, tree(empty_store)) == []
 
 
 @pytest.mark.soak

@@ -215,6 +215,9 @@ class KeptChanges:
                 kept = await trio.to_thread.run_sync(copy)
                 record = replace(record, kept=kept)
             kept_ns = now_ns
+        else:
+            with contextlib.suppress(UnkeptError):  # undo waits for the `end` of each
+                self._kept.note(app, replace(record, xattrs={}))
         self._writers[handle.index] = _Writer(app, record, inode)
         self._remember(inode, _Written(app, None, kept_ns))
 
