@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import stat
 import subprocess
@@ -253,6 +254,9 @@ def test_what_is_kept_is_listed_shown_restored_and_dropped(mount, empty_store: P
     said = policyfs("kept", "list", str(empty_store), "--json")
     first, second = map(json.loads, said.stdout.splitlines())
     assert (first["what"], second["what"]) == ("removed", "overwritten")
+    with mount.as_environment():
+        told = policyfs("status", mount.mountpoint).stdout
+    assert re.search(r"\n  kept +2 files, [\d,]+ bytes, for undo; the oldest of 2\S+\n", told), told
     assert "IMG_00001" in policyfs("kept", "show", str(empty_store), first["id"]).stdout
     copy = empty_store.parent / "copy"
     assert policyfs("kept", "restore", str(empty_store), second["id"], "--to", str(copy)).returncode == 0

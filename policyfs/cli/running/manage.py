@@ -162,6 +162,7 @@ def _as_text(status: control.Json) -> str:
         f"  trail        {trail['written']} records, {trail['dropped']} dropped{failing}",
         f"               in {trail['directory']}",
         *([f"  last end     {trail['last_end']}"] if trail.get("last_end") else []),
+        *_kept(part(status, "kept")),
         *_takeover(part(status, "takeover")),
         f"  contained    {_contained(part(status, 'contained'))}",
         "  requests     " + ", ".join(f"{name} {count}" for name, count in fuse.items() if count),
@@ -171,6 +172,14 @@ def _as_text(status: control.Json) -> str:
         lines.append(f"  BUGS         {status['bugs']}: see the daemon's log, and report them")
     lines += [f"  NOT WELL     {wrong}" for wrong in _problems(status)]
     return "\n".join(lines)
+
+
+def _kept(told: control.Json) -> list[str]:
+    if not told or not told["bytes"]:
+        return []
+    oldest = f"; the oldest of {told['oldest']}" if told["oldest"] else ""
+    lost = f"; {told['lost']:,} gone before their age" if told["lost"] else ""
+    return [f"  kept         {told['files']:,} files, {told['bytes']:,} bytes, for undo{oldest}{lost}"]
 
 
 def _takeover(told: control.Json) -> list[str]:

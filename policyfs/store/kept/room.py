@@ -91,6 +91,8 @@ class Room:
         with self._lock:
             self._used[app] += size
             self.files += files
+            if files and not self.oldest_ns:
+                self.oldest_ns = time.time_ns()
 
     def tend(self, bins: Bins) -> None:
         """Count anew, and remove what is too old, or has no room. Takes long. bins: not used elsewhere."""
