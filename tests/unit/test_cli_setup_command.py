@@ -222,7 +222,9 @@ def test_answers_narrow_what_known_programs_may_do(place: Path, monkeypatch: pyt
     assert "require: {redact: [location]}\n    who: {app: jellyfin}\n" in text
     assert 'path: "/**/*.{nfo,' in text
     assert "limit: {changes: 200, within: 10m}\n    who: {app: syncthing}\n" in text
-    assert "syncthing: as before; stopped after 200 changes in 10m, at /data1\n" in said.stdout
+    assert "require: {keep: 30d}\n    who: {app: syncthing}\n" in text
+    told = "syncthing: as before; stopped after 200 changes in 10m, losses kept 30d, at /data1\n"
+    assert told in said.stdout
     sonarr = (
         f"  sonarr:\n    image: lscr.io/linuxserver/sonarr\n    volumes: ['{place}/srv/media/Films:/tv']\n"
     )

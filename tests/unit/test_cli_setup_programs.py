@@ -188,8 +188,10 @@ def test_a_program_that_syncs_may_get_a_brake() -> None:
     for image in ("syncthing/syncthing", "rclone/rclone", "crazymax/samba"):
         access, texts = _after(image, Access("sync", {"/": True}), True)
         assert (access.brake, len(texts)) == (True, 1), image
-        assert access.told == "as before; stopped after 200 changes in 10m"
-        assert "limit: {changes: 200, within: 10m}" in "\n".join(rules_of(access))
+        assert access.told == "as before; stopped after 200 changes in 10m, losses kept 30d"
+        text = "\n".join(rules_of(access))
+        assert "limit: {changes: 200, within: 10m}" in text
+        assert "require: {keep: 30d}" in text
         assert _after(image, Access("sync", {"/": False})) == (Access("sync", {"/": False}), [])
     kept, texts = _after("nextcloud", Access("cloud", {"/": True}), True)
     assert (kept.brake, len(texts)) == (False, 1)  # it deletes nothing of others any more

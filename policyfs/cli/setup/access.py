@@ -16,6 +16,7 @@ _READ: Final = "[see, read]"
 _CHANGE: Final = "[see, read, write, create, delete, attr]"
 _OWN: Final = "[create, write, delete, attr]"
 _CHANGES, _WITHIN = 200, "10m"
+_KEPT = "30d"
 _TEXTS: Final = '["text/*", application/json]'
 """Kinds of texts that policyfs cannot clean, and in which it found no coordinates."""
 
@@ -28,7 +29,7 @@ class Access:
     files of others without the places where they were taken; then it may not change them either, since it
     would write them back without. raw_texts: endings of names, such as ``nfo``: the app reads such texts as
     they are, although places are hidden from it. own: paths with files of the app only: it may do all there.
-    brake: True if its brake goes on after many changes of files.
+    brake: True if its brake goes on after many changes of files, and undo keeps what it loses.
     """
 
     app: str
@@ -65,7 +66,7 @@ class Access:
     @property
     def told(self) -> str:
         """A few words for the list of services."""
-        stops = f"; stopped after {_CHANGES} changes in {_WITHIN}" if self.brake else ""
+        stops = f"; stopped after {_CHANGES} changes in {_WITHIN}, losses kept {_KEPT}" if self.brake else ""
         if not (self.adds or self.hide_places):
             return f"as before{stops}"
         hidden = ", without places" if self.hide_places else ""
@@ -135,6 +136,8 @@ def rules_of(access: Access) -> Iterator[str]:
         yield f"  # If {app} changes or deletes more files than that, it may change no more, until"
         yield f"  # `policyfs brake MOUNTPOINT --release {app}`."
         yield from _rule(f"{app}.brake", f"limit: {{changes: {_CHANGES}, within: {_WITHIN}}}", app, ())
+        yield f"  # What it deletes or overwrites is kept: `policyfs undo STORE --app {app} --since 2h`."
+        yield from _rule(f"{app}.keep", f"require: {{keep: {_KEPT}}}", app, ())
     if access.reads:
         yield f"  # {app} sees and reads all files here."
         if access.hide_places and any(of_copies(_tree(path)) for path in access.reads):

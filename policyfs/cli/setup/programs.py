@@ -168,8 +168,8 @@ def _brake(profile: Profile, access: Access) -> Question | None:
         return None
     return Question(
         f"{access.app} {profile.brake}. After a yes it can change no more files then, until you let it go on"
-        " (policyfs brake).",
-        "Stop it if it changes or deletes more than 200 files within 10 minutes",
+        " (policyfs brake), and what it deletes or overwrites takes room for 30 days (policyfs undo).",
+        "Stop it if it changes or deletes more than 200 files within 10 minutes, and keep what it loses",
         "no",
         lambda before: replace(before, brake=True),
     )
