@@ -15,7 +15,7 @@ from typing import Final
 import pytest
 
 from policyfs.cli.mounts.run_user import LIMITS
-from tests.support.machine.ordinary_user import NAME, UID, OrdinaryUser
+from tests.support.machine.ordinary_user import NAME, OrdinaryUser
 from tests.support.machine.processes import wait_for
 from tests.support.mount.daemons import Said
 from tests.support.samples import jpegs
@@ -65,16 +65,16 @@ def test_the_command_has_the_view_and_no_other_file_of_the_user(user: OrdinaryUs
         "chmod u+s src/new; chown 0 src/new; exit 7",
     )
     assert said.returncode == 7
-    assert said.stdout == f"{NAME}\n{UID}\nsrc\n{NAME}\ncode\n"
+    assert said.stdout == f"{NAME}\n{user.uid}\nsrc\n{NAME}\ncode\n"
     refused = [line.rpartition(": ")[2] for line in said.stderr.splitlines()]
     absent, denied = "No such file or directory", "Permission denied"
     assert refused == [denied, denied, absent, absent, "Invalid argument"], said.stderr
     new = (code / "src/new").stat()
-    assert (new.st_uid, new.st_gid, new.st_mode) == (UID, UID, 0o100644), "the user's, and not setuid"
+    assert (new.st_uid, new.st_gid, new.st_mode) == (user.uid, user.uid, 0o100644), "not setuid"
     assert not (user.home / "x").exists() and not Path("/tmp/x").exists()
     assert sorted(os.listdir(code)) == [".env", "src"]
     state = user.home / ".local/state/policyfs"
-    assert {path.stat().st_uid for path in state.rglob("*")} == {UID}
+    assert {path.stat().st_uid for path in state.rglob("*")} == {user.uid}
     assert os.listdir(user.home / ".local/state") == ["policyfs"]
     searched = user.policyfs("audit", "search", "--decision", "deny")
     assert "/.env" in searched.stdout, searched
@@ -183,7 +183,7 @@ def test_what_forbids_it_is_named_with_its_remedy(user: OrdinaryUser, arena: Pat
     user.forbidden = False
     (arena / "subgid").write_text("other:100000:65536\n")
     assert doctor() == {name: ("off", refusal().rpartition("policyfs: ")[2].strip()) for name in works}
-    assert f"Let root add this line to /etc/subuid and /etc/subgid: {NAME}:365536:65536\n" in refusal()
+    assert f"Let root add this line to /etc/subuid and /etc/subgid: {NAME}:{user.subordinate_ids.stop}:65536\n" in refusal()
     (arena / "fuse").chmod(0o600)
     assert "/dev/fuse is closed to this user" in refusal()
     (arena / "fuse").chmod(0o666)
@@ -277,7 +277,7 @@ def test_a_user_tries_looks_and_commits(user: OrdinaryUser) -> None:
     assert (said.returncode, said.stdout) == (1, "docs\nsrc/main.py\nsrc/new\n"), said
     assert said.stderr == "policyfs: no stays in the layer: Permission denied\n"
     assert (code / "src/main.py").read_text() == "print(1)\nmore\n"
-    assert ((code / "src/new").stat().st_uid, (code / "docs").exists()) == (UID, False)
+    assert ((code / "src/new").stat().st_uid, (code / "docs").exists()) == (user.uid, False)
     assert (code / ".env").read_text() == "SECRET\n"
     assert user.policyfs("try", "drop").returncode == 0
     assert list(layers.iterdir()) == []

@@ -36,6 +36,7 @@ _HEADER_BYTES: Final = 16
 _SYNC: Final = re.compile(rb"\xff[\xf8\xf9]")
 _CUT_TRIES: Final = 8
 _TEXT: Final = re.compile(rb"[\x20-\x7e]{8,}")
+_PADDED_TEXT: Final = re.compile(rb"[\x20-\x7e]*\0*")
 _WORDS: Final = re.compile(rb"[A-Za-z ]{8}")
 """Eight letters or spaces in a row: coded sound seldom contains them, but text behind the sound does."""
 _NAMES: Final = {
@@ -156,12 +157,15 @@ def seeks_only(table: bytes, size: int) -> bool:
 
 
 def sheet_is_sound(data: bytes) -> bool:
-    """Return True if a cue sheet has the shape of RFC 9639, 8.7, with zeros in reserved bytes."""
-    if len(data) < 396 or data[137:395].strip(b"\0"):
+    """Return True if a cue sheet has the shape of RFC 9639, 8.7, with zeros in reserved bytes, and texts where
+    it says texts: the catalogue number (128 bytes) and the ISRC of each track (12 bytes)."""
+    if len(data) < 396 or data[137:395].strip(b"\0") or not _PADDED_TEXT.fullmatch(data, 0, 128):
         return False
     at = 396
     for _ in range(data[395]):
         if at + 36 > len(data) or data[at + 22 : at + 35].strip(b"\0"):
+            return False
+        if not _PADDED_TEXT.fullmatch(data, at + 9, at + 21):
             return False
         indexes = data[at + 35]
         if any(data[at + 36 + 12 * i + 9 : at + 48 + 12 * i].strip(b"\0") for i in range(indexes)):

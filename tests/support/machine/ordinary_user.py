@@ -15,12 +15,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from tests.support.machine.documents import CHECKOUT
 from tests.support.mount.daemons import Said
 
-UID: Final = 4242
 NAME: Final = "erin"
-_SUBORDINATE_IDS: Final = range(300_000, 365_536)
-SUBORDINATE: Final = f"{NAME}:{_SUBORDINATE_IDS.start}:{len(_SUBORDINATE_IDS)}\n"
+_IDS: Final = 65_536
 _NEWNS, _BIND, _PRIVATE = 0x20000, 0x1000, 0x4000 | 1 << 18
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -46,6 +45,23 @@ def _forbid_namespaces() -> None:
     Path("/proc/sys/user/max_user_namespaces").write_text("0")
 
 
+def _open_the_way(*directories: Path) -> None:
+    """Show directories at their paths, also below one that others cannot search: it is covered by an empty
+    one, with nothing but the way to them."""
+    closed = {
+        directory: next(above for above in [*directory.parents][::-1] if not above.stat().st_mode & 0o001)
+        for directory in directories
+        if any(not above.stat().st_mode & 0o001 for above in directory.parents)
+    }
+    fds = {directory: os.open(directory, os.O_PATH) for directory in closed}
+    for above in {*closed.values()}:
+        assert _libc.mount(b"none", os.fsencode(above), b"tmpfs", 0, b"mode=755") == 0
+    for directory, fd in fds.items():
+        directory.mkdir(parents=True, exist_ok=True)
+        assert _libc.mount(b"/proc/self/fd/%d" % fd, os.fsencode(directory), None, _BIND, None) == 0
+        os.close(fd)
+
+
 class OrdinaryUser:
     """Runs commands of policyfs as the user. home: of the user. files: what replaces files of the machine.
     knows_limits: True once `run` has said what it lacks. forbidden: True if commands run where nobody can
@@ -53,19 +69,23 @@ class OrdinaryUser:
 
     def __init__(self, place: Path) -> None:
         place.chmod(0o755)
+        number = os.getpid() % 1000  # tests beside this one have users of their own
+        self.uid = 5000 + number
+        self.subordinate_ids = range(300_000 + number * _IDS, 300_000 + (number + 1) * _IDS)
         self.home = place / "home"
         self.home.mkdir(mode=0o700)
         self.runtime = place / "runtime"
         self.runtime.mkdir(mode=0o700)
         for directory in (self.home, self.runtime):
-            os.chown(directory, UID, UID)
+            os.chown(directory, self.uid, self.uid)
         self.files: dict[str, Path] = {}
         self.forbidden = False
         self.knows_limits = False
         self.program: tuple[str, ...] = ("policyfs.cli.main",)
-        passwd = Path("/etc/passwd").read_text() + f"{NAME}:x:{UID}:{UID}::{self.home}:/bin/sh\n"
-        group = Path("/etc/group").read_text() + f"{NAME}:x:{UID}:\n"
-        texts = {"passwd": passwd, "group": group, "subuid": SUBORDINATE, "subgid": SUBORDINATE}
+        passwd = Path("/etc/passwd").read_text() + f"{NAME}:x:{self.uid}:{self.uid}::{self.home}:/bin/sh\n"
+        group = Path("/etc/group").read_text() + f"{NAME}:x:{self.uid}:\n"
+        ids = f"{NAME}:{self.subordinate_ids.start}:{_IDS}\n"
+        texts = {"passwd": passwd, "group": group, "subuid": ids, "subgid": ids}
         for name, text in texts.items():
             self.files[f"/etc/{name}"] = place / name
             (place / name).write_text(text)
@@ -82,14 +102,15 @@ class OrdinaryUser:
         """In the child: take the account, in a mount namespace with the user's files."""
         assert _libc.unshare(_NEWNS) == 0
         assert _libc.mount(None, b"/", None, _PRIVATE, None) == 0
+        _open_the_way(CHECKOUT, Path(sys.base_prefix))
         for over, file in self.files.items():
             Path(over).touch()
             assert _libc.mount(os.fsencode(file), os.fsencode(over), None, _BIND, None) == 0, over
         if self.forbidden:
             _forbid_namespaces()
         os.setgroups([])
-        os.setresgid(UID, UID, UID)
-        os.setresuid(UID, UID, UID)
+        os.setresgid(self.uid, self.uid, self.uid)
+        os.setresuid(self.uid, self.uid, self.uid)
 
     def start(
         self, *words: str | Path, environment: Mapping[str, str] = {}, **more: Any
@@ -117,7 +138,7 @@ class OrdinaryUser:
         for path in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 uid = path.stat().st_uid or _real_uid(path)
-                if uid == UID or uid in _SUBORDINATE_IDS:
+                if uid == self.uid or uid in self.subordinate_ids:
                     found.append(int(path.name))
         return found
 
@@ -127,7 +148,7 @@ class OrdinaryUser:
         for above in [*file.relative_to(self.home).parents][-2::-1]:
             directory = self.home / above
             directory.mkdir(exist_ok=True)
-            os.chown(directory, UID, UID)
+            os.chown(directory, self.uid, self.uid)
         file.write_text(text)
-        os.chown(file, UID, UID)
+        os.chown(file, self.uid, self.uid)
         return file
