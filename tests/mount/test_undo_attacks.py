@@ -119,3 +119,24 @@ def test_names_of_255_bytes(shared, empty_store: Path) -> None:
     undo(empty_store, "--conflicts", "beside")
     names = sorted((empty_store / TOP).glob("*before*"))
     assert [n.read_text() for n in names] == ["one\n", "two\n"]
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "python3 -c 'import os; os.open(\"IMG_00011.jpg\", os.O_RDONLY | os.O_TRUNC)'",
+        "for n in 1 2; do echo $n > n; mv n IMG_00011.jpg; done; mv IMG_00011.jpg IMG_00005.jpg",
+        "for n in 1 2 3; do echo $n > n; mv n IMG_00011.jpg; done",
+        "exec 3<>IMG_00011.jpg; rm IMG_00011.jpg; echo garbage >&3; exec 3>&-",
+        "exec 3<>IMG_00011.jpg; echo n > n; mv n IMG_00011.jpg; echo garbage >&3; exec 3>&-",
+    ],
+    ids=["O_RDONLY|O_TRUNC", "saved twice, moved", "saved", "removed while open", "replaced while open"],
+)
+def test_a_devious_loss_is_taken_back(shared, empty_store: Path, loss: str) -> None:
+    for name in ("IMG_00005.jpg", "IMG_00011.jpg"):
+        os.chown(empty_store / TOP / name, SYNC, SYNC)
+    before = tree(empty_store)
+    run_as(SYNC, shared, f"cd '{TOP}'; {loss}")
+    assert differing(before, tree(empty_store))
+    undo(empty_store)
+    assert differing(before, tree(empty_store)) == []

@@ -240,7 +240,7 @@ class KeptChanges:
         writer = self._writers.pop(handle.index, None)
         if handle.index in self._inherited:
             writer = self._inherited_writer(handle)
-        if handle.fd < 0 or not (handle.writable and (writer or self._taken)):
+        if handle.fd < 0 or not (writer or (handle.writable and self._taken)):
             return
         stat = fstatx(handle.fd)
         self._count_growth(stat)

@@ -150,10 +150,7 @@ class Planner:
         if past.kept is None and record.why:
             if self._places.above(record.path) is None:
                 raise _ConflictError("its directory is gone")
-            if there is None:
-                gone = Place(before)
-                self._places.put(gone, record.path)
-                gone.is_gone = True
+            self._put_gone(before, record.path)
             if record.why.startswith("the app has made"):
                 return
             raise _ConflictError(f"it was not kept: {record.why}")
@@ -271,13 +268,12 @@ class Planner:
         elif there is None or there.inode != record.moved:
             if self._on_conflict is Conflicts.LEAVE:
                 raise _ConflictError("what the app has put here is not here any more")
-        elif record.own and there.owner == past.app:
+        elif record.own and (there.owner == past.app or self._on_conflict is Conflicts.REPLACE):
             self._aside(past, there)
-        elif record.own and self._on_conflict is not Conflicts.REPLACE:
+            self._put_gone(there.attrs, record.path)
+        elif record.own:
             if self._on_conflict is Conflicts.LEAVE:
                 raise _ConflictError("others have changed what the app has put here")
-        elif record.own:
-            self._aside(past, there)
         else:
             if not self._clear(past, record.path):
                 raise _ConflictError("another object has its old name by now")
@@ -286,8 +282,17 @@ class Planner:
             self._make_directory(past, record.new)
         elif past.kept is not None or not record.why:
             self._put(past, record.new)
-        elif not record.why.startswith("the app has made"):
+        elif record.why.startswith("the app has made"):
+            self._put_gone(before, record.new)
+        else:
             raise _ConflictError(f"it was not kept: {record.why}")
+
+    def _put_gone(self, state: State, path: bytes) -> None:
+        """Plan that an object that is no more was at a path: an earlier change may have brought it there."""
+        if self._places.find(path) is None and self._places.above(path) is not None:
+            gone = Place(state)
+            self._places.put(gone, path)
+            gone.is_gone = True
 
     def _exchange(self, past: Past) -> None:
         record = past.record
