@@ -133,6 +133,25 @@ def test_what_others_changed_is_named_and_left(tries: Tries) -> None:
         assert (tries.at / name).read_text() == "others\n"
 
 
+def test_a_directory_made_anew_hides_all_that_was_in_it(tries: Tries) -> None:
+    """The overlay marks only the uppermost of nested directories that are made anew."""
+    for name in ("d/in/deep/gone", "d/in/other"):
+        file = tries.at / "open" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("old\n")
+    for path in [tries.at / "open/d", *(tries.at / "open/d").rglob("*")]:
+        os.chown(path, APP, APP)
+    tries.shell("rm -r open/d; mkdir -p open/d/in/deep; echo new > open/d/in/deep/new")
+    told = {one["path"] for one in tries.diff() if one["kind"] == "removed"}
+    assert told == {"open/d/e", "open/d/in/other", "open/d/in/deep/gone"}
+    (tries.at / "open/d/in/other").write_text("others\n")
+    assert {path for path, why in tries.commit().items() if "others have changed" in why} == {"open/d/in"}
+    assert (tries.at / "open/d/in/other").read_text() == "others\n"
+    (tries.at / "open/d/in/other").unlink()
+    tries.commit()
+    assert [path.name for path in sorted((tries.at / "open/d").rglob("*"))] == ["in", "deep", "new"]
+
+
 def test_only_some_paths_are_committed_and_a_layer_goes_on(tries: Tries) -> None:
     tries.shell("mkdir n; echo x > n/x; echo y > n/y; echo z > open/z")
     assert tries.commit("--paths", "n/x") == {"n": "", "n/x": ""}

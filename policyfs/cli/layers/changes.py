@@ -50,16 +50,18 @@ class Entry(NamedTuple):
 def entries(upper: int, below: bytes = b"") -> Iterator[Entry]:
     """Yield the objects of a layer, each directory before what is in it, unless its path is TOO_LONG.
     Raises OSError."""
-    left = [below]
+    left = [(below, False)]
     while left:
-        at = left.pop()
+        at, in_opaque = left.pop()
         directory = _opened(upper, at, DIRECTORY)
         inner = []
         try:
             for name in sorted(os.listdir(f"/proc/self/fd/{directory}".encode())):
                 found = _entry(directory, name, at)
-                if found.is_directory and len(found.path) < TOO_LONG:
-                    inner.append(found.path)
+                if found.is_directory:  # in an opaque one the overlay marks those that are made anew no more
+                    found = found._replace(is_opaque=found.is_opaque or in_opaque)
+                    if len(found.path) < TOO_LONG:
+                        inner.append((found.path, found.is_opaque))
                 yield found
         finally:
             os.close(directory)

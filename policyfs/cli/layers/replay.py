@@ -227,18 +227,22 @@ class Replay:
                 self._note_links(status)
                 os.unlink(name, dir_fd=directory)
                 return True
-            below, begun_ns = list(entries(self._view, place[1])), self._before(place[1], status).begun_ns
-            for entry in below:
-                is_ours = entry.is_directory or entry.stat.st_ino in self._changed
-                if entry.stat.st_ctime_ns >= begun_ns and not is_ours and not self.resumed:
-                    told = f"others have changed {shown(os.fsdecode(entry.path))} since the command began"
-                    raise OSError(errno.ESTALE, told)
+            below = list(entries(self._view, place[1]))
+            self._check_below(below, self._before(place[1], status).begun_ns)
             for entry in reversed(below):
                 self._note_links(entry.stat)
                 with parent_of((self._view, entry.path)) as (inner, last):
                     (os.rmdir if entry.is_directory else os.unlink)(last, dir_fd=inner)
             os.rmdir(name, dir_fd=directory)
         return True
+
+    def _check_below(self, below: Sequence[Entry], begun_ns: int) -> None:
+        """Raise ESTALE if others have changed something that is to be removed with its directory."""
+        for entry in below:
+            is_ours = entry.is_directory or entry.stat.st_ino in self._changed
+            if entry.stat.st_ctime_ns >= begun_ns and not is_ours and not self.resumed:
+                told = f"others have changed {shown(os.fsdecode(entry.path))} since the command began"
+                raise OSError(errno.ESTALE, told)
 
     def _note_links(self, status: os.stat_result) -> None:
         """Note that a change of one name of a file changes its ctime by its other names."""
@@ -256,8 +260,8 @@ class Replay:
                 is_change = True
             elif entry.is_opaque:
                 is_change = self._empty(entry)
-            if entry.is_opaque:  # from now on it hides nothing
-                os.removexattr(f"/proc/self/fd/{source}/{os.fsdecode(name)}", OPAQUE)
+            if entry.is_opaque:
+                _reveal(source, name)
             return self._set_attributes(entry, (source, name), (directory, name)) or is_change
 
     def _empty(self, entry: Entry) -> bool:
@@ -266,11 +270,12 @@ class Replay:
         os.close(fd)
         names = os.listdir(fd := open_beneath(self._view, entry.path, DIRECTORY))
         os.close(fd)
-        for name in set(names) - own:
-            place = self._view, os.path.join(entry.path, os.fsencode(name))
-            if (status := status_of(place)) is not None:
-                self._remove(place, status)
-        return bool(set(names) - own)
+        others = {os.path.join(entry.path, os.fsencode(name)) for name in set(names) - own}
+        below = [one for one in entries(self._view, entry.path) if one.path in others]
+        self._check_below(below, self._before(entry.path, None).begun_ns)
+        for one in below:
+            self._remove((self._view, one.path), one.stat)
+        return bool(below)
 
     def _put_file(self, entry: Entry, source: Place, target: Place, now: os.stat_result | None) -> bool:
         """Make a file in the store like the one in the layer: a changed one in place, so that its other names
@@ -425,6 +430,20 @@ def _copy(source: int, target: int, size: int) -> None:
                 done = os.pwrite(target, left, begin)
                 left, begin = left[done:], begin + done
     os.ftruncate(target, size)
+
+
+def _reveal(directory: int, name: bytes) -> None:
+    """Make a directory of a layer opaque no more: only the directories in it are. Raises OSError."""
+    path = f"/proc/self/fd/{directory}/{os.fsdecode(name)}"
+    with os.scandir(path) as found:
+        for one in found:
+            if one.is_dir(follow_symlinks=False):
+                os.setxattr(one.path, OPAQUE, b"y")
+    try:
+        os.removexattr(path, OPAQUE)
+    except OSError as error:
+        if error.errno != errno.ENODATA:  # its mark was only that of a directory above it
+            raise
 
 
 def _free_bytes(directory: int) -> int:
