@@ -140,11 +140,16 @@ class Keep(NamedTuple):
     strict: bool
 
     @property
+    def age(self) -> str:
+        """The time as a policy has it, such as ``30d``."""
+        unit_s, unit = next(one for one in _UNITS if not self.age_s % one[0])
+        return f"{self.age_s // unit_s}{unit}"
+
+    @property
     def words(self) -> str:
         """The requirement in words for people."""
-        unit_s, unit = next(one for one in _UNITS if not self.age_s % one[0])
         else_ = "" if self.strict else ", if it can be"
-        return f"what is removed or overwritten is kept for {self.age_s // unit_s}{unit}{else_}"
+        return f"what is removed or overwritten is kept for {self.age}{else_}"
 
 
 @dataclass(frozen=True, slots=True)

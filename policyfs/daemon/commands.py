@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import trio
@@ -10,11 +11,15 @@ import trio
 from policyfs.daemon.control.control import Json
 from policyfs.daemon.control.server import Command
 from policyfs.daemon.end import EndOfMount, MountEnd
+from policyfs.daemon.log import Log, Notice
 from policyfs.daemon.mountpoint import Mountpoint
 from policyfs.daemon.policies.reload import Reload
 from policyfs.errors import PolicyfsError
+from policyfs.fs.access.brakes import Brakes, On
+from policyfs.journal.writing.journal import Journal
 from policyfs.journal.writing.programs import executable
 from policyfs.linux.peer import Peer, caller_of, login_of
+from policyfs.policy.model import Limit
 
 _PROOF: Final = ("result", "reason", "canaries", "callers", "callers_left_out", "took_ms")
 
@@ -73,17 +78,38 @@ def commands(
         await follow(peer.pid, keeper if isinstance(keeper, int) else 0)
         return {}
 
-    async def brake(peer: Peer, request: Json) -> Json:
-        """Let an app go on whose brake is on (`policyfs brake --release`)."""
-        app = str(request.get("release"))
-        if not await release(app, _by("policyfs brake --release", peer).fields()):
-            raise PolicyfsError(f"the brake of {app!r} is not on")
-        return {}
-
     return {
         "status": describe, "reload": load, "previous": previous, "ending": ending, "staying": staying,
-        "abort": abort, "proof": proof, "follow": followed, "brake": brake,
+        "abort": abort, "proof": proof, "follow": followed, "brake": partial(_release, release),
     }  # fmt: skip
+
+
+def tell_brake(journal: Journal, log: Log, app: str, on: On, limit: Limit | None) -> None:
+    """Put on record and in the log that an app's brake is on; limit None: log that it is off."""
+    if limit is None:
+        Notice.BRAKE_ON.ends(log)
+        return
+    fields: dict[str, object] = {"app": app, "rule": on.rule, "path": on.path, "uid": on.uid}
+    journal.announce("brake", {"done": "on"} | fields | limit._asdict())
+    Notice.BRAKE_ON.tell(log, **fields)
+
+
+async def release_brake(brakes: Brakes, journal: Journal, app: str, by: Json) -> bool:
+    """Let an app go on, on record. Return False if its brake is not on. by: who did it."""
+    on = brakes.on.get(app)
+    if on is None or not brakes.release(app):
+        return False
+    journal.announce("brake", {"done": "release", "app": app, "rule": on.rule} | by)
+    await brakes.save()
+    return True
+
+
+async def _release(release: Callable[[str, Json], Awaitable[bool]], peer: Peer, request: Json) -> Json:
+    """Let an app go on whose brake is on (`policyfs brake --release`)."""
+    app = str(request.get("release"))
+    if not await release(app, _by("policyfs brake --release", peer).fields()):
+        raise PolicyfsError(f"the brake of {app!r} is not on")
+    return {}
 
 
 def _by(how: str, peer: Peer) -> MountEnd:

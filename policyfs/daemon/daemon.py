@@ -15,7 +15,7 @@ from policyfs.content.disk_cache import remembered_for
 from policyfs.content.sniffer import Sniffer
 from policyfs.content.workers.execution import LauncherProcess
 from policyfs.daemon import descriptors
-from policyfs.daemon.commands import commands
+from policyfs.daemon.commands import commands, release_brake, tell_brake
 from policyfs.daemon.contain import close_door, give_up_rights
 from policyfs.daemon.control import control
 from policyfs.daemon.control import server as control_server
@@ -36,7 +36,7 @@ from policyfs.daemon.status import conditions, describe, questions_about, root_o
 from policyfs.daemon.worker_losses import WorkerLosses
 from policyfs.domain import FileType, in_turn
 from policyfs.errors import PolicyfsError
-from policyfs.fs.access.brakes import Brakes, On
+from policyfs.fs.access.brakes import Brakes
 from policyfs.fs.filesystem import FileSystem
 from policyfs.fs.foundation import Foundation, Settings
 from policyfs.fs.inodes.node import Node
@@ -63,7 +63,6 @@ from policyfs.linux.scheduling import SERVING_NICE, set_turns, weigh_own_session
 from policyfs.linux.statx import ignore_birth_times
 from policyfs.linux.threads import ParkedThread
 from policyfs.policy.decide import Engine
-from policyfs.policy.model import Limit
 from policyfs.store import quarantine as refused
 from policyfs.store.facts import StoreFacts
 from policyfs.store.kept.bins import Bins, machine_id
@@ -144,7 +143,7 @@ class Daemon:
             tree=self._tree, facts=self.facts, owners=owners, sniffer=self.sniffer, keeper=self._keeper,
             watch=self._watch, journal=self.journal, remembered=self.remembered, warn=self._warn,
             quarantine=refused.Quarantine(self._options.trail / refused.NAME), pool=self._pool,
-            brakes=Brakes(self._options.trail, self._tell_brake),
+            brakes=Brakes(self._options.trail, partial(tell_brake, self.journal, self._log)),
             kept=self.kept,
         )  # fmt: skip
         self.fs = FileSystem(self._settings(), engine, base, self._bugs)
@@ -157,24 +156,6 @@ class Daemon:
         self.inotify = self._inotify()
         self._reload = Reload(self._options, self.policies, self.fs, self._log, self.sniffer.parse)
         self._door = Door(self.fs.requests(), self._bugs, self.fs.quick_requests())
-
-    def _tell_brake(self, app: str, on: On, limit: Limit | None) -> None:
-        """Put on record and in the log that an app's brake is on; limit None: log that it is off."""
-        if limit is None:
-            Notice.BRAKE_ON.ends(self._log)
-            return
-        fields: dict[str, object] = {"app": app, "rule": on.rule, "path": on.path, "uid": on.uid}
-        self.journal.announce("brake", {"done": "on"} | fields | limit._asdict())
-        Notice.BRAKE_ON.tell(self._log, **fields)
-
-    async def _release_brake(self, app: str, by: control.Json) -> bool:
-        brakes = self.fs.gate.brakes
-        on = brakes.on.get(app)
-        if on is None or not brakes.release(app):
-            return False
-        self.journal.announce("brake", {"done": "release", "app": app, "rule": on.rule} | by)
-        await brakes.save()
-        return True
 
     def _keeper_pid(self) -> int:
         """Return the keeper's pid; 0 if there is none, or it has ended."""
@@ -386,16 +367,17 @@ class Daemon:
                 nursery.start_soon(self._fuse, readiness, nursery.cancel_scope)
                 await self._negotiated()
                 self._mountpoint.circle.beat()  # before an app can make the loop wait
-                works = (*self._duties().works(), self._breaks, self._watching, self.fs.kernel_locks.run,
-                         self.fs.locks.ask_again, self.fs.bridge_handles.events.run, self.sniffer.tend,
-                         self.fs.quarantine.run, self.fs.late_writes.run, *self._reload.works(),
-                         self._signals, self._places, self._announcing)  # fmt: skip
+                works = (*self._duties().works(self.kept), self._breaks, self._watching,
+                         self.fs.kernel_locks.run, self.fs.locks.ask_again, self.fs.bridge_handles.events.run,
+                         self.sniffer.tend, self.fs.quarantine.run, self.fs.late_writes.run,
+                         *self._reload.works(), self._signals, self._places, self._announcing)  # fmt: skip
                 for work in works:
                     nursery.start_soon(kept, self._bugs, work.__name__, work)
                 await self._listening.wait()  # a process that finds the socket may send signals, too
                 known = commands(
                     self._end, self._mountpoint, self._reload, lambda: describe(self),
-                    partial(self.journal.tell, "proof"), self._follow, self._release_brake,
+                    partial(self.journal.tell, "proof"), self._follow,
+                    lambda app, by: release_brake(self.fs.gate.brakes, self.journal, app, by),
                 )  # fmt: skip
                 listener, questions = control_server.answer_on(server), questions_about(self.fs)
                 nursery.start_soon(control_server.serve, listener, known, self._bugs, questions)
@@ -522,7 +504,7 @@ class Daemon:
         return Duties(
             (*beats, self._garbage.tick, self.fs.expire, Conditions(self._log, conditions(self)).tend),
             settle=self.fs.bridge_handles.events.settle, trail=self.journal, losses=self._losses,
-            kills=self._kills, kept=self.kept, lost=self.sniffer.losses, findings=self.remembered,
+            kills=self._kills, lost=self.sniffer.losses, findings=self.remembered,
             links=None if self._watch is None else partial(self._take_changes, links=True),
         )  # fmt: skip
 

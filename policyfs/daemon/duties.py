@@ -33,7 +33,7 @@ class Duties:
 
     def __init__(
         self, at_once: tuple[Callable[[], bool | None], ...], *, settle: Callable[[], None], trail: Journal,
-        losses: WorkerLosses, kills: Kills, kept: KeptFiles,
+        losses: WorkerLosses, kills: Kills,
         lost: Callable[[], tuple[Mapping[str, int], str]], findings: Remembered | None,
         links: Callable[[], Awaitable[bool]] | None,
     ) -> None:  # fmt: skip
@@ -42,17 +42,20 @@ class Duties:
         self._trail = trail
         self._losses = losses
         self._kills = kills
-        self._kept = kept
         self._lost = lost
         self._findings = findings
         self._links = links
         self._pace = Pace()
 
-    def works(self) -> tuple[Callable[[], Awaitable[None]], ...]:
-        """Return the background tasks."""
+    def works(self, kept: KeptFiles) -> tuple[Callable[[], Awaitable[None]], ...]:
+        """Return the background tasks. kept: what is kept for undo."""
+
+        async def tend_kept() -> None:
+            await self._tend_kept(kept)
+
         keeping = () if self._findings is None else (self.keep_findings,)
         taking = () if self._links is None else (self.take_links,)
-        return self.tend, self.flush_trail, self.tend_kept, *keeping, *taking
+        return self.tend, self.flush_trail, tend_kept, *keeping, *taking
 
     async def tend(self) -> None:
         """Call the functions that never wait (at_once), once in each turn, until cancelled."""
@@ -78,9 +81,9 @@ class Duties:
                 await trio.to_thread.run_sync(self._losses.flush, counts, error)
             again = self._trail.is_busy or self._losses.is_due(self._lost()[0])
 
-    async def tend_kept(self) -> None:
+    async def _tend_kept(self, kept: KeptFiles) -> None:
         """Write records for undo to the disk, and remove what is kept no longer, until cancelled."""
-        kept, due = self._kept, 0.0
+        due = 0.0
         while True:
             if trio.current_time() >= due or kept.room.is_crowded:
                 due = trio.current_time() + _TEND_S

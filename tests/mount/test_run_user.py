@@ -183,7 +183,8 @@ def test_what_forbids_it_is_named_with_its_remedy(user: OrdinaryUser, arena: Pat
     user.forbidden = False
     (arena / "subgid").write_text("other:100000:65536\n")
     assert doctor() == {name: ("off", refusal().rpartition("policyfs: ")[2].strip()) for name in works}
-    assert f"Let root add this line to /etc/subuid and /etc/subgid: {NAME}:{user.subordinate_ids.stop}:65536\n" in refusal()
+    line = f"{NAME}:{user.subordinate_ids.stop}:65536\n"
+    assert f"Let root add this line to /etc/subuid and /etc/subgid: {line}" in refusal()
     (arena / "fuse").chmod(0o600)
     assert "/dev/fuse is closed to this user" in refusal()
     (arena / "fuse").chmod(0o666)

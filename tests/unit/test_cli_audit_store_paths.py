@@ -131,7 +131,7 @@ def test_names_with_the_characters_of_globs(cli: Cli) -> None:
     parser = argparse.ArgumentParser()
     add_query(parser)
     parser.set_defaults(trail=str(cli.root))
-    _, wanted = opened(parser.parse_args(["--path", r"/srv/my \[new\] \{media\}/*.jpg"]))
+    _, wanted = opened(parser.parse_args([r'path:"/srv/my \[new\] \{media\}/*.jpg"']))
     assert text_of(wanted.tree).endswith('path:/*.jpg mount:"/n"')
     with a_journal(cli.root) as journal:
         journal.record(an_event(b"/a [1].jpg", operation="unlink", mount="/n"), Audit.REQUIRED)

@@ -51,10 +51,10 @@ class Parts:
     def works(self, *, findings: bool = True) -> tuple[Callable, ...]:
         duties = Duties(
             (self.tend,), settle=lambda: self.done("settled"), trail=self, losses=_Losses(self),
-            kills=_Kills(self), kept=_Kept(self), lost=lambda: (self.lost, "why"),
+            kills=_Kills(self), lost=lambda: (self.lost, "why"),
             findings=_Findings(self) if findings else None, links=self.take_links if findings else None,
         )  # fmt: skip
-        return duties.works()
+        return duties.works(_Kept(self))
 
 
 class _Losses:

@@ -153,7 +153,7 @@ def _restore(args: argparse.Namespace, store: Store) -> int:
         ) from None
     except FileNotFoundError as error:
         raise PolicyfsError("its directory is not there any more: use --to FILE") from error
-    print(f"{one.kept.name} is {shown(where)} now")
+    print(f"{shown(one.kept.name)} is {shown(where)} now")
     return EXIT_OK
 
 

@@ -29,6 +29,7 @@ from policyfs.linux.confinement.user_namespaces import (
     nested,
     subordinate_ids,
 )
+from policyfs.linux.private_files import make_private
 
 _SWITCHES: Final = (
     ("/proc/sys/user/max_user_namespaces", "0", "user.max_user_namespaces=16384"),
@@ -144,7 +145,7 @@ def _make_layer(place: str) -> None:
         owner, namespace = FIRST, enter_namespaces(account, ids_of(account)).root
     with tempfile.TemporaryDirectory(prefix=".policyfs-", dir=place) as top:
         for one in (top, *(f"{top}/{name}" for name in ("lower", "upper", "work"))):
-            os.makedirs(one, exist_ok=True)
+            make_private(one)
             os.chown(one, owner, owner)
         os.chdir(top)  # the user needs no right to search the directories above
 

@@ -16,6 +16,7 @@ from policyfs.cli.mounts.run_command import Trial
 from policyfs.cli.mounts.run_user import User
 from policyfs.cli.mounts.run_view import View, in_view
 from policyfs.cli.mounts.start import options_of
+from policyfs.trail.lines.table import shown
 
 _COARSE_NS: Final = 20_000_000
 """File systems take times from a clock of ticks of at most 10 ms."""
@@ -36,7 +37,7 @@ def run_on_layer(
     if is_kept:
         name = layer.name
         told = f"`policyfs try diff {name}` shows it, `try commit {name}` puts it into the store"
-        print(f"policyfs: what it changed is in the layer {name}: {told}", file=sys.stderr)
+        print(f"policyfs: what it changed is in the layer {shown(name)}: {told}", file=sys.stderr)
     return code
 
 

@@ -22,6 +22,7 @@ from policyfs.journal.files.directories import directories_of_user
 from policyfs.kernel import mount_api
 from policyfs.linux.confinement.identity import become
 from policyfs.linux.confinement.user_namespaces import FIRST, Nested, enter
+from policyfs.linux.private_files import make_private
 from policyfs.trail.lines.table import shown
 
 _TEMPORARY: Final = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - they are covered by empty ones
@@ -66,14 +67,14 @@ class User(Identity):
         for directory, mode, owner in self._covers(at):
             if any(f"{directory}/".startswith(place.rstrip("/") + "/") for place in views):
                 continue  # the mount covers it
-            os.makedirs(directory, exist_ok=True)
+            make_private(directory, 0o755)
             ids = [("uid", str(owner)), ("gid", str(owner))]
             options = [("mode", f"{mode:o}"), *ids, ("source", "policyfs")]
             cover = mount_api.detached("tmpfs", options, mount_api.MOUNT_NOSUID | mount_api.MOUNT_NODEV)
             mount_api.attach(cover, directory)
             os.close(cover)
         for place, view in views.items():
-            os.makedirs(place, exist_ok=True)
+            make_private(place, 0o755)
             mount_api.attach(view, place)
             os.close(view)
         os.umask(before)

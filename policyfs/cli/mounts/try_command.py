@@ -78,7 +78,7 @@ def run_list(args: argparse.Namespace) -> int:
             print(json.dumps({"name": name, **told, "interrupted": interrupted > 0}))
         else:
             more = "; a commit was interrupted: commit again" if interrupted else ""
-            print(f"{name}  {shown(options['store'])} as {options['app']}{more}")
+            print(f"{shown(name)}  {shown(options['store'])} as {options['app']}{more}")
     return EXIT_OK
 
 
@@ -114,8 +114,8 @@ def run_commit(args: argparse.Namespace) -> int:
         begun_ns, hidden = layer.about["begun_ns"], verdicts.hidden
         replay = Replay(upper, shown_, store, journal.fileno(), states, begun_ns, hidden)
         if replay.resumed and not args.json:
-            paths = len(replay.resumed)
-            print(f"policyfs: an interrupted commit goes on with {paths} paths", file=sys.stderr)
+            number = len(replay.resumed)
+            print(f"policyfs: an interrupted commit goes on with {number} paths", file=sys.stderr)
         code = EXIT_OK
         for outcome in replay.run(is_wanted):
             code = EXIT_REFUSED if outcome.kept else code

@@ -28,7 +28,7 @@ def trail_directory() -> Path:
     """Return the trail root (the directory of all trails): $POLICYFS_TRAIL_DIR; TRAIL for root, and for users
     without a trail of their own; or $XDG_STATE_HOME/policyfs/trail (~/.local/state/policyfs/trail)."""
     own = _own("POLICYFS_TRAIL_DIR", TRAIL, "XDG_STATE_HOME", "~/.local/state", "policyfs/trail")
-    return own if own.is_dir() or "POLICYFS_TRAIL_DIR" in os.environ else Path(TRAIL)
+    return own if os.path.isdir(own) or "POLICYFS_TRAIL_DIR" in os.environ else Path(TRAIL)
 
 
 def layers_directory() -> Path:

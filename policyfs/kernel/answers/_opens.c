@@ -3,7 +3,6 @@
  * (_changes.c); OPENDIR, if the kernel may use the listing that it keeps; RELEASE and RELEASEDIR of such handles. A
  * handle that was given out here has a slot until its release, or until Python takes it over. From then on Python
  * answers the requests of the handle.
- *
  * Slots (docs/architecture/vectors.md): each seat has slots of its own. Only this seat takes its slots, under its lock.
  * The seat that answers the RELEASE frees the slot. The event loop, which then holds all locks, may free any slot.
  * INVARIANT: a slot is taken before the kernel gets the handle. A file with slots has a backing id.
@@ -24,7 +23,6 @@
 /* Bits of a handle's number. Handles of bridge.pack_fh have bit 55 only together with bit 63. From bit 56 on there are
  * FOPEN_* flags, where _operations.c looks for FOPEN_NOFLUSH. */
 #define FH_OURS ((uint64_t)1 << 55)
-
 /* In the number of a slot: Python has taken the handle over, and has not saved it yet. No handle's number has it. */
 #define FH_TAKEN ((uint64_t)1 << 63)
 
@@ -32,7 +30,6 @@
 
 #define WRITERS ((uint32_t)(O_ACCMODE | O_APPEND | O_TRUNC)) /* of handles that may write */
 #define OPEN_KILL_SUIDGID 1u /* FUSE_OPEN_KILL_SUIDGID, with O_TRUNC */
-
 #define FLAG_LARGE_FILE 0100000u /* O_LARGEFILE, which glibc defines as 0 where all files may be large */
 
 struct slot {
@@ -42,19 +39,7 @@ struct slot {
 	struct avc_opened opened;
 };
 
-struct wire_open_in {
-	uint32_t flags, open_flags;
-};
-
-struct wire_release_in {
-	uint64_t fh;
-	uint32_t flags, release_flags;
-	uint64_t lock_owner;
-};
-
 _Static_assert(AVC_SLOTS <= 1 << SLOT_BITS, "slots have a number in the handle");
-_Static_assert(sizeof(struct wire_open_in) == 8, "fuse_open_in");
-_Static_assert(sizeof(struct wire_release_in) == 24, "fuse_release_in");
 
 static struct {
 	struct slot *slots; /* AVC_SLOTS: those of each reader, then the event loop's */
@@ -62,7 +47,6 @@ static struct {
 	unsigned next[AVC_SEATS];
 	unsigned writers, most_writers; /* handles that may write, each with a descriptor */
 } opens;
-
 static void *outliving; /* the memory for the slots of the next avc_open() */
 
 /* ---- Answering ----------------------------------------------------------------------------------- */

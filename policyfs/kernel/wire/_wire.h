@@ -73,6 +73,16 @@ struct wire_attr {
 
 #define WRITE_CACHE 1 /* write_flags: the kernel writes back a page that was changed through a mapping */
 
+struct wire_open_in {
+	uint32_t flags, open_flags;
+};
+
+struct wire_release_in {
+	uint64_t fh;
+	uint32_t flags, release_flags;
+	uint64_t lock_owner;
+};
+
 /* The data follow. */
 struct wire_write_in {
 	uint64_t fh, offset;
@@ -140,5 +150,7 @@ _Static_assert(sizeof(struct wire_entry_out) == 128, "fuse_entry_out");
 _Static_assert(sizeof(struct wire_open_out) == 16, "fuse_open_out");
 _Static_assert(sizeof(struct wire_direntplus) == 152, "fuse_direntplus");
 _Static_assert(sizeof(struct wire_rename_in) == 16, "fuse_rename2_in");
+_Static_assert(sizeof(struct wire_open_in) == 8, "fuse_open_in");
+_Static_assert(sizeof(struct wire_release_in) == 24, "fuse_release_in");
 
 #endif

@@ -366,6 +366,9 @@ def _effect(rule: Rule, words: frozenset[str]) -> dict[str, object]:
         return {rule.effect.value: ["all"] if rule.ops == Op.ALL else names}
     if rule.limit is not None:
         return {"limit": {"changes": rule.limit.changes, "within": rule.limit.within}}
+    if rule.keep is not None:
+        unkept = {} if rule.keep.strict else {"on_unkept": "record"}
+        return {"require": {"keep": rule.keep.age}, **unkept}
     if rule.effect is Effect.REDACT:
         return {"require": {"redact": sorted(words - {DENY_UNKNOWN})}}
     if to_clean(words):

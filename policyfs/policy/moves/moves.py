@@ -98,6 +98,7 @@ class Mover:
         self._same_below: Final[Memo[tuple[PathState, PathState, int, bool], bool]] = Memo(remembered)
         self._asking: Final[Memo[tuple[PathState, PathState], bool]] = Memo(remembered)
         self._free_below: Final[Memo[tuple[PathState, PathState, int], bool]] = Memo(remembered)
+        self._keeps: Final = any(rule.keep is not None for rule in table.rules)
         rules = enumerate(table.rules)
         self._limiting: Final = frozenset(number for number, rule in rules if rule.effect is Effect.LIMIT)
         self._limits_below: Final[Memo[tuple[PathState, PathState, int], bool]] = Memo(remembered)
@@ -266,6 +267,8 @@ class Mover:
         return self._could_copy(engine, who, old, new)
 
     def _keeps_less(self, old: PathState, new: PathState, ftype: FileType) -> bool:
+        if not self._keeps:
+            return False
         try:
             return self._compared(keeps_less).is_worse(old, new, ftype)
         except TooHardError:

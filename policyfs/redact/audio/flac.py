@@ -157,8 +157,8 @@ def seeks_only(table: bytes, size: int) -> bool:
 
 
 def sheet_is_sound(data: bytes) -> bool:
-    """Return True if a cue sheet has the shape of RFC 9639, 8.7, with zeros in reserved bytes, and texts where
-    it says texts: the catalogue number (128 bytes) and the ISRC of each track (12 bytes)."""
+    """Return True if a cue sheet has the shape of RFC 9639, 8.7, with zeros in reserved bytes, and texts in
+    the places of texts: the catalogue number (128 bytes) and the ISRC of each track (12 bytes)."""
     if len(data) < 396 or data[137:395].strip(b"\0") or not _PADDED_TEXT.fullmatch(data, 0, 128):
         return False
     at = 396
