@@ -330,11 +330,15 @@ def _list(channel, path: Path) -> list[str]:
     return os.listdir(path)
 
 
+_IN_THE_STORE = {"request_wait_answer", "fuse_wait_aborted", "fuse_lock_inode"}
+"""Where the kernel waits: for an answer, or for another thread's call on the same directory."""
+
+
 def _waits_for_the_network(mount: Mount) -> bool:
     """Whether the daemon's loop waits in a call on the store, and longer than for a server that answers.
     Before it does, it reads requests, and who waits for one that was read cannot be killed."""
     for _ in range(10):
-        if Path(f"/proc/{mount.pid}/wchan").read_text() not in {"request_wait_answer", "fuse_wait_aborted"}:
+        if Path(f"/proc/{mount.pid}/wchan").read_text() not in _IN_THE_STORE:
             return False
         time.sleep(0.01)
     return True
