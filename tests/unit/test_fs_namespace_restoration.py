@@ -51,7 +51,9 @@ class Side:
         held: Any = SimpleNamespace(restore=lambda _saved, _policy: None)
         self.intents = Intents(lambda: None)
         self.locks: Any = SimpleNamespace(save_to=lambda _saved: None, restore=lambda _saved, is_same: None)
+        self.inherited: list[Any] = []
         fs: Any = SimpleNamespace(
+            kept=SimpleNamespace(inherits=self.inherited.append),
             nodes=self.nodes, handles=self.handles, tree=tree, gate=gate, intents=self.intents
         )
         bridge: Any = SimpleNamespace(directories=None, take=lambda _fh: None)
