@@ -6,14 +6,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Final, NamedTuple
 
-from policyfs.cli.common.on_record import record, starter
-from policyfs.cli.kept.stores import Store, opened
+from policyfs.cli.kept.stores import Store, choice_of, opened
 from policyfs.errors import EXIT_OK, PolicyfsError
 from policyfs.store.kept.bins import UNDO, Kept, find
 from policyfs.store.kept.record import Record
@@ -21,7 +18,7 @@ from policyfs.store.kept.room import drop
 from policyfs.store.kept.undo import restored
 from policyfs.trail.lines.line import iso_time
 from policyfs.trail.lines.table import sheet, shown, shown_path, table
-from policyfs.trail.query.query import compile_glob, parse_when
+from policyfs.trail.query.query import parse_when
 from policyfs.trail.text.render import local_time
 
 _LISTED: Final = frozenset({"unlink", "replace", "write"})
@@ -81,7 +78,7 @@ def _chosen(args: argparse.Namespace, store: Store) -> Iterator[_Listed]:
     from datetime import UTC, datetime
 
     since_ns = parse_when(args.since, datetime.now(UTC)) if args.since else 0
-    globs = [compile_glob(glob) for glob in args.paths or ()]
+    is_wanted = choice_of(args.paths)
     for machine in store.bins.machines():
         apps = [app for app in store.bins.apps(machine) if args.app in {None, app}]
         for app in apps:
@@ -92,8 +89,7 @@ def _chosen(args: argparse.Namespace, store: Store) -> Iterator[_Listed]:
                 if day not in there:
                     there[day] = frozenset(store.bins.names(app, day, machine))
                 found = _Listed(Kept(machine, app, day, one.kept), one)
-                wanted = not globs or any(glob.fullmatch(found.path) for glob in globs)
-                if wanted and one.kept in there[day]:
+                if is_wanted(found.path) and one.kept in there[day]:
                     yield found
 
 
@@ -176,10 +172,7 @@ def _drop(args: argparse.Namespace, store: Store) -> int:
 
 
 def _on_record(store: Store, done: str, app: str, path: bytes) -> None:
-    how = f"policyfs kept {done}"
     fields: dict[str, object] = {"done": done, "app": app, "store": store.path}
     if path:
         fields["path"] = shown_path(path)
-    for trail in store.trails:
-        root, name = os.path.split(trail)
-        record(Path(root), name, "undo", fields | starter(how), end=starter(how))
+    store.tell(f"policyfs kept {done}", fields)

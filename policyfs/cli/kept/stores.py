@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from policyfs.cli.common.live_mounts import known, part
+from policyfs.cli.common.on_record import record, starter
 from policyfs.daemon.control import control
 from policyfs.errors import PolicyfsError
 from policyfs.store.kept.bins import Bins, machine_id
@@ -15,7 +17,9 @@ from policyfs.store.kept.kept_files import KeptFiles
 from policyfs.store.kept.room import Room
 from policyfs.store.names.aside_names import KEPT
 from policyfs.store.tree import Tree
+from policyfs.trail.lines.record import Fields
 from policyfs.trail.lines.table import shown
+from policyfs.trail.query.query import compile_glob
 
 _LARGEST: Final = 1 << 62
 
@@ -28,6 +32,12 @@ class Store(NamedTuple):
     bins: Bins
     kept: KeptFiles
     trails: tuple[str, ...]
+
+    def tell(self, how: str, fields: Fields) -> None:
+        """Write on the trail of each mount of the store that runs what a command (*how*) is about to do."""
+        for trail in self.trails:
+            root, name = os.path.split(trail)
+            record(Path(root), name, "undo", fields | starter(how), end=starter(how))
 
 
 @contextlib.contextmanager
@@ -53,10 +63,18 @@ def opened(given: str) -> Iterator[Store]:
 def _store_of(given: str) -> tuple[str, tuple[str, ...]]:
     """Return the path of the store, and the directories of the trails of its mounts."""
     path = known(given)
-    running = [status for status in _statuses() if path in {status.get("mountpoint"), status.get("store")}]
+    statuses = _statuses()
+    running = [status for status in statuses if path in {status.get("mountpoint"), status.get("store")}]
     store = str(running[0]["store"]) if running else path
-    beside = [status for status in _statuses() if status.get("store") == store]
+    beside = [status for status in statuses if status.get("store") == store]
     return store, tuple(str(part(status, "trail")["directory"]) for status in beside)
+
+
+def choice_of(globs: Sequence[str] | None) -> Callable[[bytes], bool]:
+    """Return a function that tells whether a path matches one of the globs; without globs, each does. Raises
+    ValueError with a message for people."""
+    patterns = [compile_glob(glob) for glob in globs or ()]
+    return lambda path: not patterns or any(pattern.fullmatch(path) for pattern in patterns)
 
 
 def _statuses() -> list[control.Json]:

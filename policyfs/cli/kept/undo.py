@@ -5,24 +5,21 @@ docs/undo.md is the manual."""
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
-from policyfs.cli.common.on_record import record, starter
-from policyfs.cli.kept.stores import Store, opened
+from policyfs.cli.kept.stores import Store, choice_of, opened
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.store.kept.bins import UNDO
 from policyfs.store.kept.plan import Action, Conflict, Conflicts, Plan, Step
 from policyfs.store.kept.undo import Undo, has_writers, pasts_of, planned, restored_below
 from policyfs.trail.lines.line import iso_time
 from policyfs.trail.lines.table import shown, shown_path
-from policyfs.trail.query.query import compile_glob, parse_when
+from policyfs.trail.query.query import parse_when
 
 _SHOWN: Final = 20
 _RELEASE_S: Final = 0.5
@@ -59,12 +56,9 @@ def _run(args: argparse.Namespace) -> int:
         now = datetime.now(UTC)
         since_ns = parse_when(args.since, now)
         until_ns = parse_when(args.until, now) if args.until else _NOW_NS
-        globs = [compile_glob(glob) for glob in args.paths or ()]
+        wanted = choice_of(args.paths)
     except ValueError as error:
         raise UsageError(str(error)) from error
-
-    def wanted(path: bytes) -> bool:
-        return not globs or any(glob.fullmatch(path) for glob in globs)
 
     with opened(args.where) as store:
         if app not in store.bins.apps():
@@ -128,7 +122,4 @@ def _on_record(store: Store, app: str, since_ns: int, until_ns: int, plan: Plan)
     }  # fmt: skip
     if until_ns != _NOW_NS:
         fields["until"] = iso_time(until_ns)
-    how = "policyfs undo"
-    for trail in store.trails:
-        root, name = os.path.split(trail)
-        record(Path(root), name, "undo", fields | starter(how), end=starter(how))
+    store.tell("policyfs undo", fields)

@@ -27,7 +27,7 @@ from policyfs.policy.decide import PathState
 from policyfs.policy.rules.tally import strongest
 from policyfs.store.kept.bins import STRANGERS
 from policyfs.store.kept.kept_files import KeptFiles, UnkeptError, until_of
-from policyfs.store.kept.record import Inode, Record, State, xattrs_of
+from policyfs.store.kept.record import OWN, Inode, Record, State, xattrs_of
 from policyfs.store.owner import OWNER_XATTR
 from policyfs.store.tree import Tree
 
@@ -36,7 +36,6 @@ _YOUNG_NS: Final = 600 * 10**9
 which one version is kept of a file that the app overwrites again and again."""
 _DATED_NS: Final = 10**9 // 2
 _REMEMBERED: Final = 1 << 14
-_OWN: Final = "the app has made it just before"
 
 
 class Replaced(NamedTuple):
@@ -96,7 +95,7 @@ class KeptChanges:
             record = replace(record, xattrs=self._xattrs(dirfd, name))
         with self._or_refused(caller, call, keep, path, record):
             if own:
-                record = replace(record, why=_OWN)
+                record = replace(record, why=OWN)
             elif not is_dir:
                 self._kept.take(_app(caller), record, dirfd, name, stat)
                 self._taken[Inode.of(stat)] = _app(caller), stat.blocks * 512
@@ -137,7 +136,7 @@ class KeptChanges:
             if replaced.stat.ftype is FileType.DIRECTORY:
                 self._kept.note(_app(caller), replace(record, xattrs=self._xattrs(*new[:2])))
             elif self._is_own(caller, replaced.stat, *new[:2]):
-                self._kept.note(_app(caller), replace(record, why=_OWN))
+                self._kept.note(_app(caller), replace(record, why=OWN))
             else:
                 self._kept.hold(_app(caller), record, new[0], new[1], replaced.stat)
         if own:

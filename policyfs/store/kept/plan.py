@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from policyfs.domain import FileType
 from policyfs.store.kept.bins import Kept
 from policyfs.store.kept.places import Place, Places
-from policyfs.store.kept.record import Inode, Record, State
+from policyfs.store.kept.record import OWN, Inode, Record, State
 
 _SECOND_NS: Final = 10**9
 _MODE: Final = 0o7777
@@ -151,7 +151,7 @@ class Planner:
             if self._places.above(record.path) is None:
                 raise _ConflictError("its directory is gone")
             self._put_gone(before, record.path)
-            if record.why.startswith("the app has made"):
+            if record.why == OWN:
                 return
             raise _ConflictError(f"it was not kept: {record.why}")
         self._put(past, record.path)
@@ -282,7 +282,7 @@ class Planner:
             self._make_directory(past, record.new)
         elif past.kept is not None or not record.why:
             self._put(past, record.new)
-        elif record.why.startswith("the app has made"):
+        elif record.why == OWN:
             self._put_gone(before, record.new)
         else:
             raise _ConflictError(f"it was not kept: {record.why}")

@@ -14,6 +14,8 @@ from policyfs.linux.libc import proc_fd
 from policyfs.linux.statx import Stat, fstatx
 from policyfs.store.owner import OWNER_XATTR
 
+OWN: Final = "the app has made it just before"
+"""Why a file of the app itself was not kept: an undo needs none of its bytes (Record.why)."""
 _TIME: Final = b'{"time_ns": '
 _DIGITS: Final = 20
 
