@@ -56,6 +56,14 @@ def detached(fstype: str, options: Sequence[str | tuple[str, str]], attributes: 
         os.close(context)
 
 
+def detached_overlay() -> int:
+    """Return a detached overlay of lower, upper and work in the working directory, whose marks
+    are user.* attributes (Documentation/filesystems/overlayfs.rst). Raises OSError."""
+    places = [("lowerdir", "lower"), ("upperdir", "upper"), ("workdir", "work")]
+    options: list[str | tuple[str, str]] = [*places, ("source", "policyfs"), "userxattr"]
+    return detached("overlay", options, MOUNT_NOSUID | MOUNT_NODEV)
+
+
 def unchangeable(directory: int) -> int:
     """Return the root (O_PATH) of a copy of the mounts at a directory and below it, through which no process
     changes a file or an access time, nor through what the kernel opens itself for passthrough.

@@ -8,8 +8,6 @@ from policyfs.kernel import mount_api
 from policyfs.linux.confinement.identity import become_root_of_namespace
 from policyfs.linux.confinement.user_namespaces import in_namespace
 
-_ATTRIBUTES = mount_api.MOUNT_NOSUID | mount_api.MOUNT_NODEV
-
 
 def overlay(top: int, view: int, namespace: int) -> int:
     """Return a detached mount of a layer over a view. Raises OSError.
@@ -26,9 +24,7 @@ def overlay(top: int, view: int, namespace: int) -> int:
 
         def create() -> list[int]:
             become_root_of_namespace()
-            places = [("lowerdir", "lower"), ("upperdir", "upper"), ("workdir", "work")]
-            options: list[str | tuple[str, str]] = [*places, ("source", "policyfs"), "userxattr"]
-            return [mount_api.detached("overlay", options, _ATTRIBUTES)]
+            return [mount_api.detached_overlay()]
 
         return in_namespace(namespace, create)[0]
     finally:

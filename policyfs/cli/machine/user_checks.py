@@ -152,9 +152,7 @@ def _make_layer(place: str) -> None:
         def create() -> list[int]:
             become_root_of_namespace()
             os.setxattr("upper", "user.overlay.opaque", b"n")
-            places = [("lowerdir", "lower"), ("upperdir", "upper"), ("workdir", "work")]
-            options: list[str | tuple[str, str]] = [*places, "userxattr"]
-            return [mount_api.detached("overlay", options, mount_api.MOUNT_NOSUID)]
+            return [mount_api.detached_overlay()]
 
         try:
             os.close(in_namespace(namespace, create)[0])
