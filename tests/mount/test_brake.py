@@ -187,7 +187,10 @@ def test_a_brake_outlives_the_daemon_and_a_reload(
     release(mount)
     assert brake(mount, str(mount.mountpoint))[0] == 0
     assert call_as(ONE, attempts, str(mount.mountpoint), names[CHANGES:], os.unlink) == [None] * 25
-    assert [(one["done"], one["app"], one["rule"]) for one in mount.events(type="brake")] == [
+    events = wait_for(  # announcements reach the trail a moment after the command's answer
+        lambda: (found := mount.events(type="brake"))[1:] and found, "both ends of the brake are on the trail"
+    )
+    assert [(one["done"], one["app"], one["rule"]) for one in events] == [
         ("on", "one", "brake"), ("release", "one", "brake"),
     ]  # fmt: skip
     assert mount.events(operation="unlink", decision="deny")[0]["errno"] == "EDQUOT"

@@ -15,7 +15,7 @@ from policyfs.linux.statx import Stat, fstatx
 from policyfs.store.owner import OWNER_XATTR
 
 OWN: Final = "the app has made it just before"
-"""Why a file of the app itself was not kept: an undo needs none of its bytes (Record.why)."""
+"""The reason (Record.why) not to keep a file of the app itself: an undo needs none of its bytes."""
 _TIME: Final = b'{"time_ns": '
 _DIGITS: Final = 20
 
