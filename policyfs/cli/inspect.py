@@ -8,12 +8,10 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
-from functools import partial
 from typing import Final
 
-from policyfs.cli.clean_copies import copy_clean, frozen, save, settled
 from policyfs.cli.common.looking import opened, plan_for
-from policyfs.cli.common.progress import count
+from policyfs.cli.saved_copy import frozen, save, settled
 from policyfs.domain import DENY_UNKNOWN, REDACTIONS, Patch
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.redact.core.values import MAX_FINDINGS, Outcome, Plan, RemovedPart
@@ -28,16 +26,10 @@ number."""
 
 
 def run_inspect(args: argparse.Namespace) -> int:
-    """Print the metadata in a file. With --write, also save the file as an app would read it under redaction;
-    with --to, do so for whole trees. Return 0 if redaction leaves the file unchanged, or if all bytes were
-    saved; else 1."""
+    """Print the metadata in a file. With --write, also save the file as an app would read it under redaction.
+    Return 0 if redaction leaves the file unchanged, or if it was saved; else 1."""
     words = _words(args.redact) | ({DENY_UNKNOWN} if args.on_unknown == "deny" else frozenset())
-    paths = [*filter(None, [args.write]), *args.paths] if args.to is not None else args.paths
-    if args.to is not None and paths:  # argparse takes the PATH behind "--write" for OUT
-        return copy_clean(paths, args.to, words, partial(count, args, "files"), as_json=args.json)
-    if len(paths) != 1 or args.write == "":
-        raise UsageError("name one file (and OUT for --write), or files and directories with --to DIR")
-    (path,) = paths
+    path = args.path
     with opened(path) as fd, contextlib.ExitStack() as stack:
         version = settled(fd)
         source = fd if args.write is None else stack.enter_context(frozen(fd))
@@ -143,12 +135,10 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Shows the data in a file that a redact rule hides from apps: position, name and meaning"
         " of each part. The exit code is 1 if there is such data, or if no app may open the file."
-        " With --write --to DIR, writes cleaned copies of files and whole trees into DIR, with their modes"
-        " and times, and lists what was removed and refused. The exit code is 1 if a file was refused."
-        " Nothing is overwritten, and no symbolic link is followed."
+        " With --write OUT, saves the file as an app would read it; nothing is overwritten."
     )
     add = parser.add_argument
-    add("paths", metavar="PATH", nargs="*", help="a file, in a store or not; with --to also directories")
+    add("path", metavar="PATH", help="a file, in a store or not")
     add(
         *("--redact", "-r"),
         default="all-metadata" if "all-metadata" in REDACTIONS else "location",
@@ -157,7 +147,5 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
     )
     help_ = "what to do with parts that policyfs does not understand, as in a rule (default: zero)"
     add("--on-unknown", choices=("zero", "deny"), default="zero", help=help_)
-    help_ = "save the file to OUT, as an app would read it; without OUT, the files to the directory of --to"
-    add("--write", metavar="OUT", nargs="?", const="", help=help_)
-    add("--to", metavar="DIR", help="the directory of the copies; made if it is missing")
+    add("--write", metavar="OUT", help="save the file to OUT, as an app would read it")
     add("--json", action="store_true", help="one JSON object")

@@ -26,11 +26,23 @@ from tests.support.samples import media
 MATERIAL: Final = Path(__file__).parents[1] / "redaction"
 PHOTOS: Final = 200
 DEADLINE_S: Final = 1800
+POLICY: Final = """\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {name: share}
+apps: {friend: {}}
+rules:
+  - {id: places, require: {redact: [location]}, paths: "/***"}
+  - {id: photos, allow: [see, read], paths: "/***"}
+"""
 
 
 def _by_policyfs(files: list[Path], out: Path) -> list[str]:
-    command = [sys.executable, "-m", "policyfs.cli.main", "inspect", "--redact", "location"]
-    return [*command, "--write", "--to", str(out), *map(str, files)]
+    policy = out.with_name(f"{out.name}.yaml")
+    policy.write_text(POLICY, encoding="utf-8")
+    command = [sys.executable, "-m", "policyfs.cli.main", "run", "--app", "friend"]
+    command += ["--uid", "0", "--policy", str(policy), str(files[0].parent)]
+    return [*command, "--", "cp", *map(str, files), str(out)]
 
 
 def _by_exiftool(files: list[Path], out: Path) -> list[str]:
@@ -46,7 +58,7 @@ def _by_mat2(files: list[Path], out: Path) -> list[str]:
 
 
 TOOLS: Final[dict[str, Callable[[list[Path], Path], list[str]]]] = {
-    "policyfs inspect --write": _by_policyfs,
+    "policyfs run": _by_policyfs,
     "exiftool": _by_exiftool,
     "mat2": _by_mat2,
 }
@@ -129,7 +141,9 @@ def main() -> int:
         first = directory / "0.jpg"
         media.picture(first, width=2600, height=1950, noise=True)
         media.write_tags(first, media.place_tags(media.HOME))
-        photos = [shutil.copyfile(first, directory / f"photo{number}.jpg") for number in range(PHOTOS)]
+        album = directory / "photos"
+        album.mkdir()
+        photos = [shutil.copyfile(first, album / f"{number}.jpg") for number in range(PHOTOS)]
         head = f"place left, of {len(found)} | shows something else | no copy | s | s, {PHOTOS} photos"
         print(f"| tool | {head} |")
         print("|---|---|---|---|---|---|")

@@ -76,25 +76,7 @@ def test_nothing_is_overwritten(photo: Path) -> None:
 
 def _write_in_this_process(photo: Path, out: Path) -> int:
     words = {"redact": "location", "on_unknown": "zero", "json": False}
-    return command.run_inspect(argparse.Namespace(paths=[str(photo)], write=str(out), to=None, **words))
-
-
-def test_after_an_interrupt_no_byte_is_left(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pwrite = os.pwrite
-    seen = []
-
-    def interrupted(fd: int, data: bytes, at: int) -> int:
-        pwrite(fd, data, at)
-        seen.append(os.pread(fd, 1 << 20, 0))
-        seen.append(sorted(os.listdir(photo.parent)))
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "pwrite", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        _write_in_this_process(photo, photo.with_name("out.jpg"))
-    data = photo.read_bytes()
-    assert seen == [apply(data, locate("image/jpeg", LOCATION, MemorySource(data)).patches), ["a.jpg"]]
-    assert os.listdir(photo.parent) == ["a.jpg"]
+    return command.run_inspect(argparse.Namespace(path=str(photo), write=str(out), **words))
 
 
 @pytest.mark.parametrize("shorter", [False, True])
@@ -163,8 +145,6 @@ def test_no_text_of_the_file_reaches_the_terminal(
     [
         (["--redact", "faces"], "--redact takes some of"),
         (["--redact", ""], "--redact takes some of"),
-        (["--write"], "name one file"),
-        (["another.jpg"], "name one file"),
     ],
 )
 def test_words_that_hide_nothing_known(photo: Path, arguments: list[str], words: str) -> None:
