@@ -16,6 +16,7 @@ from typing import Final
 import pytest
 
 from tests.mount.test_stores_in_stores import POLICY
+from tests.support.machine.images import kernel_has
 from tests.support.machine.namespace import detach
 from tests.support.machine.processes import wait_for
 from tests.support.mount.stores import Mounts
@@ -64,6 +65,7 @@ def place(arena: Path) -> Iterator[tuple[Path, Automounter]]:
     automounter.close()
 
 
+@pytest.mark.skipif(not kernel_has("autofs"), reason="this kernel has no autofs")
 def test_the_first_use_makes_the_mount(place, mounts: Mounts, empty_store: Path) -> None:
     """Only processes of the automounter's group get past it. The daemon leaves this group."""
     where, automounter = place

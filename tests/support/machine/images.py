@@ -30,7 +30,8 @@ _MAKE: Final = {
 _DEADLINE_S: Final = 60.0
 
 
-def _kernel_has(fstype: str) -> bool:
+def kernel_has(fstype: str) -> bool:
+    """Return True if the kernel can mount file systems of a type now, as /proc/filesystems names it."""
     return any(line.split()[-1] == fstype for line in Path("/proc/filesystems").read_text().splitlines())
 
 
@@ -38,7 +39,7 @@ IMAGE_KINDS: Final = (
     "ext4",
     "xfs",
     "btrfs",
-    *(["vfat"] if _kernel_has("vfat") and shutil.which("mkfs.vfat") else []),
+    *(["vfat"] if kernel_has("vfat") and shutil.which("mkfs.vfat") else []),
 )
 """What can be made here: the first three must be, vfat where kernel and tools know it."""
 
