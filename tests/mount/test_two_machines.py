@@ -17,6 +17,9 @@ from typing import NamedTuple
 import pytest
 
 from policyfs.linux.libc import RENAME_EXCHANGE, RENAME_NOREPLACE, rename2
+from policyfs.store.locking.ofd import WRLCK, Asked, Owner, set_lock
+from policyfs.store.spans import LAST_BYTE
+from policyfs.store.store_record import MARKER
 from tests.support.machine.counts import SOAK, count
 from tests.support.machine.processes import call_as
 from tests.support.mount.juicefs import JUICEFS, juicefs
@@ -239,3 +242,33 @@ def test_a_lock_of_one_machine_excludes_the_other(machines: Machines) -> None:
 def wait_until_seen(path: Path) -> None:
     while not path.exists():
         time.sleep(0.05)
+
+
+def changes_of_names(place: Path) -> list[str]:
+    """Change names of a file, and return what became of each."""
+    answers = []
+    for change_it in (lambda: (place / "kept").rename(place / "moved"), (place / "kept").unlink):
+        begin = time.monotonic()
+        try:
+            change_it()
+            answers.append("done")
+        except OSError as error:
+            assert time.monotonic() - begin < 10
+            answers.append(errno.errorcode[error.errno or 0])
+    return answers
+
+
+def test_a_machine_that_hangs_in_a_change_of_a_name_makes_others_busy(machines: Machines) -> None:
+    """It has the lock of the name, as a daemon that was frozen (SIGSTOP, a paused container) in between."""
+    (marker,) = machines.stores[0].glob(f"{MARKER}*")
+    kept = machines.stores[1] / "D/kept"
+    kept.write_text("content")
+    kept.chmod(0o666)
+    place = machines.mounts[1] / "D"
+    with marker.open("r+b") as hung:
+        assert set_lock(hung.fileno(), Owner(1, flock=False), Asked(0, LAST_BYTE, WRLCK, 0))
+        assert call_as(CAMERA, changes_of_names, place, deadline_s=DEADLINE_S) == ["EBUSY"] * 2
+        assert call_as(CAMERA, (place / "kept").read_text) == "content"
+        call_as(CAMERA, (place / "kept").write_text, "other")
+    assert kept.read_text() == "other"
+    assert call_as(CAMERA, changes_of_names, place)[0] == "done"
