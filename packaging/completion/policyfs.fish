@@ -2,7 +2,7 @@
 function __policyfs_at
     set -l path
     for word in (commandline -opc)[2..-1]
-        if contains -- (string join -- ' ' $path $word) 'init' 'mount' 'run' 'try' 'try list' 'try diff' 'try commit' 'try drop' 'up' 'down' 'unit' 'compose' 'accept' 'umount' 'status' 'reload' 'brake' 'tighten' 'prove' 'policy' 'policy check' 'policy apply' 'policy explain' 'policy diff' 'policy lint' 'policy test' 'policy replay' 'policy learn' 'policy schema' 'policy matrix' 'policy who' 'policy init' 'inspect' 'audit' 'audit search' 'audit show' 'audit summary' 'audit timeline' 'audit who-could' 'audit report' 'audit verify' 'audit export' 'audit sql' 'audit follow' 'audit hold' 'audit key' 'quarantine' 'quarantine list' 'quarantine show' 'quarantine release' 'quarantine drop' 'undo' 'kept' 'kept list' 'kept show' 'kept restore' 'kept drop' 'owner' 'owner show' 'owner set' 'owner export' 'owner import' 'doctor'
+        if contains -- (string join -- ' ' $path $word) 'init' 'mount' 'run' 'try' 'try list' 'try diff' 'try commit' 'try drop' 'up' 'down' 'unit' 'compose' 'accept' 'umount' 'status' 'reload' 'brake' 'tighten' 'prove' 'policy' 'policy check' 'policy apply' 'policy explain' 'policy diff' 'policy lint' 'policy test' 'policy replay' 'policy learn' 'policy schema' 'policy matrix' 'policy who' 'policy init' 'inspect' 'audit' 'audit search' 'audit show' 'audit summary' 'audit timeline' 'audit who-could' 'audit report' 'audit verify' 'audit export' 'audit follow' 'audit hold' 'audit key' 'quarantine' 'quarantine list' 'quarantine show' 'quarantine release' 'quarantine drop' 'undo' 'kept' 'kept list' 'kept show' 'kept restore' 'kept drop' 'owner' 'owner show' 'owner set' 'owner export' 'owner import' 'doctor'
             set -a path $word
         end
     end
@@ -236,7 +236,6 @@ complete -c policyfs -n '__policyfs_at audit' -f -a who-could -d 'print what eac
 complete -c policyfs -n '__policyfs_at audit' -f -a report -d 'write the trail as one HTML page'
 complete -c policyfs -n '__policyfs_at audit' -f -a verify -d 'check that no line is missing or changed'
 complete -c policyfs -n '__policyfs_at audit' -f -a export -d 'write events for other programs'
-complete -c policyfs -n '__policyfs_at audit' -f -a sql -d 'query the events in SQL'
 complete -c policyfs -n '__policyfs_at audit' -f -a follow -d 'write each line of all trails, and go on with new ones'
 complete -c policyfs -n '__policyfs_at audit' -f -a hold -d 'protect a period of the trail from rotation'
 complete -c policyfs -n '__policyfs_at audit' -f -a key -d 'show or renew the key of the trail, or sign its end with the key'
@@ -306,10 +305,6 @@ complete -c policyfs -n '__policyfs_at audit export' -l schema -d 'print the JSO
 complete -c policyfs -n '__policyfs_at audit export' -s o -l output -r -d 'write to this file, not to standard output'
 complete -c policyfs -n '__policyfs_at audit export' -l since -r -d 'from this time on: 10m, 2h, 1d, today, yesterday, 2026-03-01, 2026-03-01T08:15'
 complete -c policyfs -n '__policyfs_at audit export' -l until -r -d 'before this time, in the same forms'
-complete -c policyfs -n '__policyfs_at audit sql' -s h -l help -d 'show this help message and exit'
-complete -c policyfs -n '__policyfs_at audit sql' -l trail -r -d 'the trail root, or one mount’s directory in it (default: /var/log/policyfs)'
-complete -c policyfs -n '__policyfs_at audit sql' -l json -d 'print JSON lines, not a table'
-complete -c policyfs -n '__policyfs_at audit sql' -l utc -d 'show times in UTC, not in the local time zone'
 complete -c policyfs -n '__policyfs_at audit follow' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at audit follow' -l trail -r -d 'the trail root, or one mount’s directory in it (default: /var/log/policyfs)'
 complete -c policyfs -n '__policyfs_at audit follow' -l json -d 'print JSON lines, not a table'

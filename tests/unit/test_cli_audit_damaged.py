@@ -66,7 +66,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def root(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("POLICYFS_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("POLICYFS_KEY_DIR", str(tmp_path / "keys"))
-    # `sql` limits the memory of SQLite in this process for good, so the indexes of all trails must go.
     monkeypatch.setattr("policyfs.cli.audit.command._YOUNG", 700)
     shutil.copytree(whole / "trail", tmp_path / "trail")
     shutil.copytree(whole / "keys", tmp_path / "keys")
@@ -80,7 +79,6 @@ COMMANDS = {
     "search QUERY": "audit search op:open --trail {trail}",
     "search --last QUERY": "audit search --last 3 op:open --trail {trail}",
     "summary": "audit summary --trail {trail}",
-    "sql": "audit sql --trail {trail} SELECT+count(*)+FROM+events",
     "timeline": "audit timeline /DCIM/1.jpg --trail {trail}",
     "export": "audit export --trail {trail}",
     "export --for-app": "audit export --for-app gallery --trail {trail}",

@@ -26,7 +26,7 @@ DEAR = frozenset({
 })  # fmt: skip
 """Each takes some milliseconds. (A table names lines of policies, so it has to read them.)"""
 ACTIONS = (
-    "search", "show", "summary", "timeline", "who-could", "report", "verify", "export", "sql", "follow",
+    "search", "show", "summary", "timeline", "who-could", "report", "verify", "export", "follow",
     "hold", "key",
 )  # fmt: skip
 

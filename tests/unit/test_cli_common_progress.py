@@ -31,7 +31,6 @@ COMMANDS = {
     "audit verify --trail {trail}": "policyfs audit verify",
     "audit export --trail {trail}": "policyfs audit export",
     "audit report --trail {trail} --html {new}": "policyfs audit report",
-    "inspect --to {new} {store}": r"files: \d",
     "policy check {policy}": "policyfs policy check",
     "accept {store}": "policyfs accept",
     "doctor {store} --trail {trail}": "policyfs doctor",

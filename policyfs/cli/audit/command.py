@@ -28,15 +28,15 @@ _ACTIONS: Final = {
     "report": ("audit.report", "write the trail as one HTML page"),
     "verify": ("audit.verify", "check that no line is missing or changed"),
     "export": ("audit.export", "write events for other programs"),
-    "sql": ("audit.sql", "query the events in SQL"),
     "follow": ("audit.follow", "write each line of all trails, and go on with new ones"),
     "hold": ("audit.hold", "protect a period of the trail from rotation"),
     "key": ("audit.keys", "show or renew the key of the trail, or sign its end with the key"),
 }
 
-_FORWARD: Final = (
-    "`audit forward` has gone: pipe `policyfs audit follow` to a program that sends lines (docs/shipping.md)"
-)
+_GONE: Final = {
+    "forward": "pipe `policyfs audit follow` to a program that sends lines (docs/shipping.md)",
+    "sql": "use `policyfs audit summary`, or `export --format jsonl` and SQL of duckdb",
+}
 
 
 def add_trail_option(parser: argparse.ArgumentParser) -> None:
@@ -47,8 +47,8 @@ def add_trail_option(parser: argparse.ArgumentParser) -> None:
 
 def add_audit(parser: argparse.ArgumentParser, words: Sequence[str] = ()) -> None:
     """Add the actions of ``policyfs audit``. words: the user's words after ``audit``."""
-    if words[:1] == ["forward"]:  # for one version after its end
-        parser.exit(EXIT_USAGE, f"policyfs: {_FORWARD}\n")
+    if words and words[0] in _GONE:  # for one version after its end
+        parser.exit(EXIT_USAGE, f"policyfs: `audit {words[0]}` has gone: {_GONE[words[0]]}\n")
     common = argparse.ArgumentParser(add_help=False)
     add_trail_option(common)
     common.add_argument("--json", action="store_true", help="print JSON lines, not a table")

@@ -32,7 +32,6 @@ _CLASS: Final = {
     "generation": "policy_generation", "policy": "policy_digest", "note": "note", "folded": "folded",
 }  # fmt: skip
 """The columns of the table `class`, and the fields of Event that have the values."""
-CLASS_COLUMNS: Final = tuple(_CLASS)
 _LISTS: Final = frozenset({"rules", "would_deny", "would_allow"})
 
 TABLES: Final = f"""
