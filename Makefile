@@ -124,7 +124,7 @@ FORKING := tests/attack tests/faults tests/mount tests/posix
 # each step, builds, other runs of pytest. `make check` leaves them to `make test`.
 DEAR := $(patsubst %,tests/unit/test_%.py, \
 	kernel_avc kernel_readers kernel_build redact_bombs cli_common_time_bound packaging second_try \
-	cli_audit_follow cli_policy_init_command cli_main store_frozen redact_verdict redact_jpeg_jpeg \
+	cli_audit_follow cli_main store_frozen redact_verdict redact_jpeg_jpeg \
 	redact_bitstreams_frame_table redact_bitstreams_heads fs_checked_change_lock fs_namespace_recovery \
 	fs_inodes_node_table journal_files_retention policy_tools_doc side_by_side)
 

@@ -2,7 +2,7 @@
 function __policyfs_at
     set -l path
     for word in (commandline -opc)[2..-1]
-        if contains -- (string join -- ' ' $path $word) 'init' 'mount' 'run' 'try' 'try list' 'try diff' 'try commit' 'try drop' 'up' 'down' 'unit' 'compose' 'accept' 'umount' 'status' 'reload' 'brake' 'tighten' 'prove' 'policy' 'policy check' 'policy apply' 'policy explain' 'policy diff' 'policy lint' 'policy test' 'policy replay' 'policy learn' 'policy schema' 'policy matrix' 'policy who' 'policy init' 'inspect' 'audit' 'audit search' 'audit show' 'audit summary' 'audit timeline' 'audit who-could' 'audit report' 'audit verify' 'audit export' 'audit follow' 'audit hold' 'audit key' 'quarantine' 'quarantine list' 'quarantine show' 'quarantine release' 'quarantine drop' 'undo' 'kept' 'kept list' 'kept show' 'kept restore' 'kept drop' 'owner' 'owner show' 'owner set' 'owner export' 'owner import' 'doctor'
+        if contains -- (string join -- ' ' $path $word) 'init' 'mount' 'run' 'try' 'try list' 'try diff' 'try commit' 'try drop' 'up' 'down' 'unit' 'compose' 'accept' 'umount' 'status' 'reload' 'brake' 'tighten' 'prove' 'policy' 'policy check' 'policy apply' 'policy explain' 'policy diff' 'policy lint' 'policy test' 'policy replay' 'policy learn' 'policy schema' 'policy matrix' 'policy who' 'inspect' 'audit' 'audit search' 'audit show' 'audit summary' 'audit timeline' 'audit who-could' 'audit report' 'audit verify' 'audit export' 'audit follow' 'audit hold' 'audit key' 'quarantine' 'quarantine list' 'quarantine show' 'quarantine release' 'quarantine drop' 'undo' 'kept' 'kept list' 'kept show' 'kept restore' 'kept drop' 'owner' 'owner show' 'owner set' 'owner export' 'owner import' 'doctor'
             set -a path $word
         end
     end
@@ -157,7 +157,6 @@ complete -c policyfs -n '__policyfs_at policy' -f -a learn -d 'propose a policy 
 complete -c policyfs -n '__policyfs_at policy' -f -a schema -d 'print the JSON Schema of policies, for editors'
 complete -c policyfs -n '__policyfs_at policy' -f -a matrix -d 'show which app may do what at which paths, as a table'
 complete -c policyfs -n '__policyfs_at policy' -f -a who -d 'show which app each user, service and container of this machine is'
-complete -c policyfs -n '__policyfs_at policy' -f -a init -d 'write a first policy and its tests'
 complete -c policyfs -n '__policyfs_at policy' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at policy check' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at policy check' -l at -r -d 'use the exceptions that have not ended at this time, such as 2030-01-31T18:00:00Z (default: now)'
@@ -215,14 +214,6 @@ complete -c policyfs -n '__policyfs_at policy matrix' -l width -r -d 'the width 
 complete -c policyfs -n '__policyfs_at policy matrix' -l json -d 'one JSON object'
 complete -c policyfs -n '__policyfs_at policy who' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at policy who' -l json -d 'one JSON object'
-complete -c policyfs -n '__policyfs_at policy init' -s h -l help -d 'show this help message and exit'
-complete -c policyfs -n '__policyfs_at policy init' -l store -r -d 'the directory with your files'
-complete -c policyfs -n '__policyfs_at policy init' -l app -r -d 'an app, and its user or uid (default: the user NAME)'
-complete -c policyfs -n '__policyfs_at policy init' -l read -r -d 'let an app see and read all files below these directories'
-complete -c policyfs -n '__policyfs_at policy init' -l add -r -d 'let an app read all files, add new files, and change the files that it added below these directories'
-complete -c policyfs -n '__policyfs_at policy init' -l edit -r -d 'let an app read, add, change and delete all files below these directories'
-complete -c policyfs -n '__policyfs_at policy init' -l everything -r -d 'let an app read all files of the store unchanged, as a backup must'
-complete -c policyfs -n '__policyfs_at policy init' -l places -r -d 'let an app know where pictures were taken'
 complete -c policyfs -n '__policyfs_at inspect' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at inspect' -l redact -s r -r -d 'words of the rule, with commas: all-metadata, device, location, people, time (default: all-metadata)'
 complete -c policyfs -n '__policyfs_at inspect' -l on-unknown -x -a 'zero deny' -d 'what to do with parts that policyfs does not understand, as in a rule (default: zero)'

@@ -42,6 +42,7 @@ class Person:
         self.home = arena / "home"
         self.names = {
             "/srv/media": str(arena / "media"),
+            "/usr/share/doc/policyfs": str(CHECKOUT),
             "/mnt/media": str(arena / "mnt"),
             "/etc/policyfs": str(self.home),
             "/var/log/policyfs": str(arena / "work/trail"),

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from policyfs.cli.policy.init.questions import Questions
 from policyfs.cli.setup import command
 from policyfs.cli.setup.library_users import User
+from policyfs.cli.setup.questions import Questions
 from policyfs.cli.site.site_document import read_site
 from policyfs.linux import interpreter
 from tests.support.mount.daemons import Said, policyfs
@@ -186,9 +186,14 @@ def test_libraries_with_one_name_get_sites_of_their_own(place: Path, monkeypatch
     other.mkdir(parents=True)
     (other / "a film").touch()
     compose = place / "app/compose.yaml"
-    compose.write_text(compose.read_text().replace("services:\n", f"""services:
+    compose.write_text(
+        compose.read_text().replace(
+            "services:\n",
+            f"""services:
   emby: {{volumes: ['{other}:/films']}}
-"""))
+""",
+        )
+    )
     assert init(place, monkeypatch, "", "", "files", words=[str(place / "srv/media")]).returncode == 0
     said = init(place, monkeypatch, "files", words=[str(other)])
     assert said.returncode == 0, said

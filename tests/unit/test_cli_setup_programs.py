@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.cli.policy.init.questions import Questions
-from policyfs.cli.policy.init.survey import _kinds
+from policyfs.cli.common.looking import kind_in_worker, opened
 from policyfs.cli.setup.access import Access, rules_of
 from policyfs.cli.setup.programs import (
     CLEANED,
@@ -23,6 +22,7 @@ from policyfs.cli.setup.programs import (
     profile_of,
     profiles,
 )
+from policyfs.cli.setup.questions import Questions
 from policyfs.formats import REDACTABLE_KINDS
 from tests.unit.test_cli_setup_access import Policy
 
@@ -128,7 +128,10 @@ def test_sidecars_are_cleaned_or_texts_that_are_let_through(tmp_path: Path) -> N
     assert endings == sorted(TEXTS)
     for ending, text in TEXTS.items():
         (tmp_path / f"a.{ending}").write_bytes(text)
-    kinds = dict(zip(endings, _kinds([str(tmp_path / f"a.{one}") for one in endings]), strict=True))
+    kinds = {}
+    for one in endings:
+        with opened(str(tmp_path / f"a.{one}")) as fd:
+            kinds[one] = kind_in_worker(fd)
     policy = Policy(Access("app", {"/": False}, hide_places=True, raw_texts=tuple(set(endings) - CLEANED)))
     for ending, kind in kinds.items():
         assert (kind in REDACTABLE_KINDS) == (ending in CLEANED), (ending, kind)

@@ -22,6 +22,7 @@ DIFF = CHECKOUT / "tests/unit/policy_diffs/wider-glob"
 def place(tmp_path: Path, media: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     """The files that the page speaks of, in the working directory."""
     (tmp_path / "home.yaml").write_bytes((DIFF / "old.yaml").read_bytes())
+    shutil.copyfile(CHECKOUT / "docs/tutorial/home.yaml", tmp_path / "first.yaml")
     (tmp_path / "new.yaml").write_bytes((DIFF / "new.yaml").read_bytes())
     (tmp_path / "media/DCIM/private").mkdir(parents=True)
     shutil.copyfile(media["photo_with_place.jpg"], tmp_path / "media/DCIM/a.jpg")

@@ -41,10 +41,10 @@ _ACTIONS: Final = {
     "schema": ("policy.schema", "print the JSON Schema of policies, for editors"),
     "matrix": ("policy.matrix", "show which app may do what at which paths, as a table"),
     "who": ("policy.who", "show which app each user, service and container of this machine is"),
-    "init": ("policy.init.command", "write a first policy and its tests"),
 }  # fmt: skip
 
 _GONE: Final = {
+    "init": "docs/tutorial/home.yaml is a first policy to copy; `policyfs init` writes one for your services",
     "fmt": "use a formatter for YAML; `policyfs policy diff OLD NEW` shows that the meaning stays the same",
     "view": "`policyfs run --app NAME --policy P STORE -- ls -lR STORE` lists a store as the app sees it",
 }

@@ -19,7 +19,6 @@ from policyfs.cli.machine.past_mounts import others_past
 from policyfs.cli.machine.running_containers import Container, compose_files, past_policy, running
 from policyfs.cli.machine.store_checks import check_closed
 from policyfs.cli.policy.cases import outcome_of
-from policyfs.cli.policy.init.questions import Questions
 from policyfs.cli.policy.matrix_text import text_of
 from policyfs.cli.running.manage import reload_lines
 from policyfs.cli.setup.access import Access, policy_text
@@ -51,6 +50,7 @@ from policyfs.cli.setup.made_files import (
 from policyfs.cli.setup.more_users import change_of, find_site
 from policyfs.cli.setup.programs import asked
 from policyfs.cli.setup.quadlets import past_quadlets
+from policyfs.cli.setup.questions import Questions
 from policyfs.cli.site.as_before import told_of
 from policyfs.cli.site.compose_document import ComposeFile, read_compose
 from policyfs.cli.site.compose_project import NAMES
@@ -317,7 +317,7 @@ def _users(
     if not users:
         raise UsageError(
             f"no service or container uses {store}: name the file of the containers with --compose;"
-            " `policyfs policy init` writes a policy for users"
+            " docs/tutorial has a policy for users"
         )
     yield from users
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from policyfs.cli.common.processes import look
-from policyfs.cli.policy.init.draft import RETENTION
 from policyfs.cli.setup.access import Access
 from policyfs.cli.setup.unit_rights import rights_of
 from policyfs.cli.site.compose_document import ComposeFile
@@ -29,7 +28,7 @@ _KNOWN: Final = re.compile(
 _NO_LIBRARY: Final = ("/dev", "/etc", "/proc", "/run", "/sys", "/var/run")
 
 
-_OPTIONS: Final = {"posix": "true", "trail_keep_age": RETENTION.partition(" ")[2]}
+_OPTIONS: Final = {"posix": "true", "trail_keep_age": "90d"}
 """Options of a mount in which a program finds owners and modes as in the library (docs/posix.md)."""
 
 

@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
-from policyfs.cli.policy.init.questions import Questions
 from policyfs.cli.setup.access import Access
+from policyfs.cli.setup.questions import Questions
 
 CLEANED: Final = frozenset({"ass", "sbv", "srt", "ssa", "xmp"})
 """Endings of sidecars that policyfs reads and cleans, so that nobody need have them as they are."""

@@ -24,12 +24,12 @@ from policyfs.cli.common.quantities import count
 from policyfs.cli.machine.running_containers import running
 from policyfs.cli.policy.cases import beside, outcome_of_texts
 from policyfs.cli.policy.diff import compared
-from policyfs.cli.policy.init.questions import Questions
 from policyfs.cli.policy.narrower import Narrower, with_refusals
 from policyfs.cli.policy.recorded_requests import RecordedRequests
 from policyfs.cli.policy.recorded_use import DAY_NS, Period, read_use
 from policyfs.cli.running.manage import UnmountedKeepsError, reload_lines
 from policyfs.cli.setup.programs import own_paths, profile_of
+from policyfs.cli.setup.questions import Questions
 from policyfs.cli.site.as_before import DAYS
 from policyfs.cli.site.site import State, look, place_of, trail_of
 from policyfs.cli.site.site_document import Site, label, read_site
