@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
@@ -30,7 +31,7 @@ def upper(tmp_path: Path) -> Iterator[int]:
 
 
 def test_each_object_is_told_directories_first(upper: int) -> None:
-    found = {entry.path: entry for entry in changes.entries(upper)}
+    found = {entry.path: entry for entry in changes.entries(upper, copied=True)}
     assert list(found) == [b"d", b"gone", b"link", b"d/e", b"d/file"]
     told = {path: (one.is_gone, one.is_opaque, one.is_copied) for path, one in found.items()}
     assert told == {
@@ -75,3 +76,30 @@ def test_contents_are_compared_to_their_end(tmp_path: Path) -> None:
     assert changes.same_content((fd, b"a"), (fd, b"b"))
     assert not changes.same_content((fd, b"a"), (fd, b"c"))
     os.close(fd)
+
+
+@pytest.mark.timeout(20)
+def test_holes_of_both_are_not_read(tmp_path: Path) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY)
+    for name, at, data in (("a", 1 << 39, b"x"), ("b", 1 << 39, b"x"), ("c", 1 << 38, b"x")):
+        with (tmp_path / name).open("wb") as file:
+            os.truncate(file.fileno(), (1 << 40) + 1)
+            os.pwrite(file.fileno(), data, at)
+    assert changes.same_content((fd, b"a"), (fd, b"b"))
+    assert not changes.same_content((fd, b"a"), (fd, b"c"))
+    os.close(fd)
+
+
+def test_a_view_is_asked_by_directories(upper: int, tmp_path: Path) -> None:
+    (tmp_path / "view/d").mkdir(parents=True)
+    (tmp_path / "view/d/file").write_text("four")
+    (tmp_path / "view/link").symlink_to("d")
+    fd = os.open(tmp_path / "view", os.O_RDONLY)
+    with contextlib.closing(changes.Below(fd)) as below:
+        found = {
+            path: below.status(path)
+            for path in (b"d", b"d/file", b"d/none", b"gone/x", b"link/file", b"link")
+        }
+    os.close(fd)
+    sizes = {path: status.st_size for path, status in found.items() if status is not None and path != b"d"}
+    assert sizes == {b"d/file": 4, b"link": 1}

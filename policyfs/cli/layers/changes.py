@@ -25,6 +25,8 @@ TOO_LONG: Final = 4096
 """The length of a path that no system call takes: PATH_MAX (linux/limits.h)."""
 DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
+_ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+
 Place = tuple[int, bytes]
 """A directory's descriptor and a path below it, without symlinks on the way."""
 State = tuple[int, int, int, int] | None
@@ -33,7 +35,8 @@ none."""
 
 
 class Entry(NamedTuple):
-    """An object of a layer. path: relative. is_gone: a whiteout. is_opaque, is_copied: see the module."""
+    """An object of a layer. path: relative. is_gone: a whiteout. is_opaque, is_copied: see the module;
+    is_copied only if entries() was asked for it."""
 
     path: bytes
     stat: os.stat_result
@@ -47,17 +50,20 @@ class Entry(NamedTuple):
         return stat.S_ISDIR(self.stat.st_mode)
 
 
-def entries(upper: int, below: bytes = b"") -> Iterator[Entry]:
-    """Yield the objects of a layer, each directory before what is in it, unless its path is TOO_LONG.
-    Raises OSError."""
+def entries(upper: int, below: bytes = b"", *, copied: bool = False) -> Iterator[Entry]:
+    """Yield the objects of a layer, a directory at a time and before what is in its directories, unless its
+    path is TOO_LONG. copied: True to find out which files were copied up. Raises OSError."""
     left = [(below, False)]
     while left:
         at, in_opaque = left.pop()
         directory = _opened(upper, at, DIRECTORY)
         inner = []
         try:
-            for name in sorted(os.listdir(f"/proc/self/fd/{directory}".encode())):
-                found = _entry(directory, name, at)
+            above = f"/proc/self/fd/{directory}".encode()
+            with os.scandir(above) as listed:
+                ordered = sorted(listed, key=lambda one: one.name)
+            for one in ordered:
+                found = _entry(one, at, copied=copied)
                 if found.is_directory:  # in an opaque one the overlay marks those that are made anew no more
                     found = found._replace(is_opaque=found.is_opaque or in_opaque)
                     if len(found.path) < TOO_LONG:
@@ -68,16 +74,16 @@ def entries(upper: int, below: bytes = b"") -> Iterator[Entry]:
         left += reversed(inner)
 
 
-def _entry(directory: int, name: bytes, at: bytes) -> Entry:
-    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+def _entry(found: os.DirEntry[bytes], at: bytes, *, copied: bool) -> Entry:
+    status = found.stat(follow_symlinks=False)
     is_gone = stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
-    names = set(xattrs((directory, name), own=True)) if stat.S_IFMT(status.st_mode) in _WITH_MARKS else set()
-    return Entry(
-        os.path.join(at, name), status, is_gone, OPAQUE in names, f"{_OWN}origin" in names
-    )
+    marked = stat.S_ISDIR(status.st_mode) or (copied and stat.S_ISREG(status.st_mode))
+    names = os.listxattr(found.path, follow_symlinks=False) if marked else ()
+    path = at + b"/" + found.name if at else found.name
+    return Entry(path, status, is_gone, OPAQUE in names, _ORIGIN in names)
 
 
-_WITH_MARKS: Final = frozenset({stat.S_IFDIR, stat.S_IFREG})
+_ORIGIN: Final = f"{_OWN}origin"
 
 
 def _opened(root: int, path: bytes, flags: int) -> int:
@@ -101,9 +107,41 @@ def status_of(place: Place) -> os.stat_result | None:
         with parent_of(place) as (directory, name):
             return os.stat(name, dir_fd=directory, follow_symlinks=False)
     except OSError as error:
-        if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+        if error.errno in _ABSENT:
             return None
         raise
+
+
+class Below:
+    """The objects below those of a layer, looked up in the order of entries(): each directory is opened
+    once, and nothing is asked for in one that is not there. root: of the view."""
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._at: bytes | None = None
+        self._directory = -1
+
+    def status(self, path: bytes) -> os.stat_result | None:
+        """Return the status at a path; None if nothing is there. Raises OSError."""
+        at, _, name = path.rpartition(b"/")
+        try:
+            if at != self._at:
+                self.close()
+                self._at = at
+                self._directory = _opened(self._root, at, DIRECTORY)
+            if self._directory < 0:
+                return None
+            return os.stat(name, dir_fd=self._directory, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return None
+            raise
+
+    def close(self) -> None:
+        """Close the directory."""
+        if self._directory >= 0:
+            os.close(self._directory)
+        self._at, self._directory = None, -1
 
 
 def state_of(status: os.stat_result | None) -> State:
@@ -134,10 +172,11 @@ def record_states(
 ) -> None:
     """Write, for each object of a layer, what is below it now, as JSON lines. known: what earlier commands of
     the layer recorded, which stays. Raises OSError."""
-    for entry in entries(upper):
-        state = state_of(status_of((view, entry.path)))
-        before = known.get(entry.path) or Before(state, begun_ns, hidden(entry.path))
-        to.write(json.dumps([os.fsdecode(entry.path), *before]) + "\n")
+    with contextlib.closing(Below(view)) as below:
+        for entry in entries(upper):
+            state = state_of(below.status(entry.path))
+            before = known.get(entry.path) or Before(state, begun_ns, hidden(entry.path))
+            to.write(json.dumps([os.fsdecode(entry.path), *before]) + "\n")
     to.write(_END)
 
 
@@ -174,15 +213,30 @@ def xattrs(place: Place, *, own: bool = False) -> dict[str, bytes]:
 
 
 def same_content(one: Place, other: Place) -> bool:
-    """Return True if two regular files have the same bytes. Raises OSError."""
+    """Return True if two regular files have the same bytes; where both have holes, none is read. Raises
+    OSError."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     with contextlib.ExitStack() as stack:
         first, second = (
             stack.enter_context(open(_opened(*place, flags), "rb", buffering=0)) for place in (one, other)
         )
-        if os.fstat(first.fileno()).st_size != os.fstat(second.fileno()).st_size:
+        size = os.fstat(first.fileno()).st_size
+        if size != os.fstat(second.fileno()).st_size:
             return False
-        while piece := first.read(_PIECE):
-            if piece != second.read(len(piece)):
+        at = 0
+        while (at := min(data_from(file.fileno(), at, size) for file in (first, second))) < size:
+            piece = os.pread(first.fileno(), _PIECE, at)
+            if not piece or piece != os.pread(second.fileno(), len(piece), at):
                 return False
+            at += len(piece)
     return True
+
+
+def data_from(fd: int, at: int, size: int) -> int:
+    """Return where a file has data from an offset on; its size if only a hole is left. Raises OSError."""
+    try:
+        return os.lseek(fd, at, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return size

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import itertools
 import os
 import stat
-import sys
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from policyfs.cli.common.colour import paint, wanted
+from policyfs.cli.common.colour import paint
 from policyfs.cli.layers.changes import (
     DIRECTORY,
+    Below,
     Entry,
     Place,
     entries,
@@ -49,23 +50,26 @@ class Difference(NamedTuple):
             fields["what"] = list(self.what)
         return fields | {"from": os.fsdecode(self.old)} if self.old else fields
 
-    def text(self, note: str = "") -> str:
+    def text(self, note: str = "", *, colours: bool = False) -> str:
         """Return the difference as one line."""
         path = shown(os.fsdecode(self.path)) + "/" * self.is_directory
         more = f"  ({', '.join(self.what)})" if self.what else ""
         old = f"{shown(os.fsdecode(self.old))} -> " if self.old else ""
-        line = _painted(f"{_SIGNS[self.kind]} {old}{path}{more}", _COLOURS[self.kind])
+        line = f"{_SIGNS[self.kind]} {old}{path}{more}"
+        line = paint(line, _COLOURS[self.kind]) if colours else line
         return f"{line}{f'  [{note}]' if note else ''}"
 
 
 def differences(upper: int, view: int) -> list[Difference]:
     """Return what differs between a layer and the view below it, sorted by path. Raises OSError."""
-    found = [one for entry in entries(upper) for one in _of_entry(entry, upper, view)]
+    with contextlib.closing(Below(view)) as below:
+        found = [
+            one for entry in entries(upper) for one in _of_entry(entry, below.status(entry.path), upper, view)
+        ]
     return sorted(_with_renames(found, upper, view), key=lambda one: one.path)
 
 
-def _of_entry(entry: Entry, upper: int, view: int) -> Iterator[Difference]:
-    now = status_of((view, entry.path))
+def _of_entry(entry: Entry, now: os.stat_result | None, upper: int, view: int) -> Iterator[Difference]:
     was_directory = now is not None and stat.S_ISDIR(now.st_mode)
     if entry.is_gone:
         if now is not None:
@@ -124,12 +128,14 @@ def _is_same(ours: Place, theirs: Place) -> bool:
 
 
 def _with_renames(found: list[Difference], upper: int, view: int) -> Iterator[Difference]:
-    """Yield a removed and an added file with the same content, size and mtime as one renamed file."""
+    """Return a removed and an added file with the same content, size and mtime as one renamed file."""
     removed: dict[tuple[int, int], list[Difference]] = {}
     for one in found:
         status = status_of((view, one.path)) if one.kind == "removed" and not one.is_directory else None
         if status is not None and stat.S_ISREG(status.st_mode) and status.st_size:
             removed.setdefault((status.st_size, status.st_mtime_ns), []).append(one)
+    if not removed:
+        return iter(found)
     taken = set()
     for at, one in enumerate(found):
         status = status_of((upper, one.path)) if one.kind == "added" and not one.is_directory else None
@@ -144,7 +150,7 @@ def _with_renames(found: list[Difference], upper: int, view: int) -> Iterator[Di
     return (one for one in found if not (one.kind == "removed" and one.path in taken))
 
 
-def text_of(one: Difference, upper: int, view: int) -> Iterator[str]:
+def text_of(one: Difference, upper: int, view: int, *, colours: bool = False) -> Iterator[str]:
     """Yield the lines of a unified diff of a text; nothing if one side is no text, or too long."""
     if one.is_directory or one.kind == "renamed" or (one.kind == "changed" and "content" not in one.what):
         return
@@ -154,11 +160,7 @@ def text_of(one: Difference, upper: int, view: int) -> Iterator[str]:
         return
     for line in itertools.islice(difflib.unified_diff(old, new, lineterm=""), 2, None):
         colour = {"+": "32", "-": "31", "@": "36"}.get(line[:1])
-        yield _painted(shown(line), colour) if colour else shown(line)
-
-
-def _painted(text: str, colour: str) -> str:
-    return paint(text, colour) if wanted(sys.stdout) else text
+        yield paint(shown(line), colour) if colour and colours else shown(line)
 
 
 def _lines(place: Place) -> list[str] | None:

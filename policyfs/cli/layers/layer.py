@@ -136,9 +136,7 @@ class Layer:
         with contextlib.suppress(FileNotFoundError):
             (self.place / "about.json").unlink()  # first: what is left is no layer any more
         words = ["rm", "-rf", "--", str(self.place)]  # at any depth, unlike shutil.rmtree()
-        done = subprocess.run(
-            words, capture_output=True, env={"PATH": PATH, "LC_ALL": "C"}, check=False
-        )
+        done = subprocess.run(words, capture_output=True, env={"PATH": PATH, "LC_ALL": "C"}, check=False)
         if done.returncode:
             told = shown(os.fsdecode(done.stderr[:_MOST_TOLD].strip()))
             raise PolicyfsError(f"the layer {self.place} cannot be removed: {told}")

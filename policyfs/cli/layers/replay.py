@@ -23,6 +23,7 @@ from policyfs.cli.layers.changes import (
     Entry,
     Hidden,
     Place,
+    data_from,
     entries,
     parent_of,
     same_content,
@@ -69,7 +70,7 @@ class Replay:
 
     def run(self, is_wanted: Callable[[bytes], bool]) -> Iterator[Outcome]:
         """Make the wanted changes, and yield what became of each. Raises OSError of the layer itself."""
-        found = list(entries(self._upper))
+        found = list(entries(self._upper, copied=True))
         wanted = {entry.path for entry in found if is_wanted(entry.path)}
         for path in list(wanted):
             while path := os.path.dirname(path):
@@ -414,11 +415,8 @@ def _copy(source: int, target: int, size: int) -> None:
     """Copy a file, and leave holes where it has holes. Raises OSError."""
     at = 0
     while at < size:
-        try:
-            begin = os.lseek(source, at, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno != errno.ENXIO:
-                raise
+        begin = data_from(source, at, size)
+        if begin >= size:
             break  # only a hole is left
         at = os.lseek(source, begin, os.SEEK_HOLE)
         while begin < at:

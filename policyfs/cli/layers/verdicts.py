@@ -10,6 +10,7 @@ from policyfs.policy.decide import Engine
 
 if TYPE_CHECKING:
     from policyfs.daemon.policies.policies import Loader
+    from policyfs.policy.rules.states import PathState
 
 _OPS: Final = {
     "added": Op.SEE | Op.CREATE | Op.WRITE, "changed": Op.SEE | Op.WRITE, "removed": Op.SEE | Op.DELETE,
@@ -22,6 +23,8 @@ class Verdicts:
 
     def __init__(self, engine: Engine, app: str) -> None:
         self._engine = engine
+        self._above: tuple[bytes, PathState] = (b"", engine.state_of(b"/"))
+        self._notes: dict[tuple[PathState, Op, FileType], str] = {}
         self._who: Principal = engine.app_principal(app, 0)
 
     @classmethod
@@ -31,17 +34,33 @@ class Verdicts:
 
     def hidden(self, path: bytes) -> tuple[str, ...]:
         """Return what the policy hides of the file at a path."""
-        return tuple(sorted(self._engine.view(self._who, self._engine.state_of(b"/" + path)).redact))
+        return self._hidden(self._state_of(path))
+
+    def _hidden(self, state: PathState) -> tuple[str, ...]:
+        return tuple(sorted(self._engine.view(self._who, state).redact))
+
+    def _state_of(self, path: bytes) -> PathState:
+        """Return the state of a path. Paths come a directory at a time."""
+        directory, _, name = path.rpartition(b"/")
+        if self._above[0] != directory:
+            self._above = directory, self._engine.state_of(b"/" + directory)
+        return self._engine.child(self._above[1], name)
 
     def note(self, one: Difference) -> str:
         """Return why the policy would refuse a change, or what it hides of the file; empty otherwise."""
         ops = _OPS[one.kind]
         if one.kind == "changed" and "content" not in one.what:
             ops = Op.SEE | Op.ATTR
-        state = self._engine.state_of(b"/" + one.path)
         ftype = FileType.DIRECTORY if one.is_directory else FileType.REGULAR
         if one.is_directory and one.kind == "added":
             ops = Op.SEE | Op.CREATE
+        key = self._state_of(one.path), ops, ftype
+        note = self._notes.get(key)
+        if note is None:
+            note = self._notes[key] = self._note_of(*key)
+        return note
+
+    def _note_of(self, state: PathState, ops: Op, ftype: FileType) -> str:
         if self._engine.needs(self._who, ops, state, ftype):
             return "its content or owner decides"
         decision = self._engine.decide(self._who, ops, state, ftype, Facts(None, None))
@@ -50,5 +69,5 @@ class Verdicts:
             return f"refused by the rule {rules[0]}" if rules else "refused: no rule allows it"
         if decision.content:
             return "its content is checked"
-        hidden = self.hidden(one.path)
+        hidden = self._hidden(state)
         return f"the command sees it without {', '.join(hidden)}" if hidden else ""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from policyfs.cli.common.colour import wanted
 from policyfs.cli.common.commands import add_commands
 from policyfs.cli.layers import layer as layers
 from policyfs.cli.layers.differences import differences, text_of
@@ -84,7 +85,7 @@ def run_list(args: argparse.Namespace) -> int:
 
 def run_diff(args: argparse.Namespace) -> int:
     """Print what a commit would change."""
-    is_wanted = _chosen(args.paths)
+    is_wanted, colours = _chosen(args.paths), wanted(sys.stdout)
 
     def show(verdicts: Verdicts, upper: int, shown_: int) -> int:
         for one in differences(upper, shown_):
@@ -94,10 +95,8 @@ def run_diff(args: argparse.Namespace) -> int:
             if args.json:
                 print(json.dumps(one.fields() | ({"note": note} if note else {})))
                 continue
-            print(one.text(note))
-            if not args.names:
-                for line in text_of(one, upper, shown_):
-                    print(f"    {line}")
+            lines = () if args.names else text_of(one, upper, shown_, colours=colours)
+            print("\n    ".join((one.text(note, colours=colours), *lines)))
         return EXIT_OK
 
     with contextlib.ExitStack() as stack:
