@@ -2,7 +2,7 @@
 function __policyfs_at
     set -l path
     for word in (commandline -opc)[2..-1]
-        if contains -- (string join -- ' ' $path $word) 'init' 'mount' 'run' 'try' 'try list' 'try diff' 'try commit' 'try drop' 'up' 'down' 'unit' 'compose' 'accept' 'umount' 'status' 'reload' 'brake' 'tighten' 'prove' 'policy' 'policy check' 'policy apply' 'policy explain' 'policy diff' 'policy lint' 'policy test' 'policy replay' 'policy learn' 'policy schema' 'policy matrix' 'policy who' 'inspect' 'audit' 'audit search' 'audit show' 'audit summary' 'audit timeline' 'audit who-could' 'audit report' 'audit verify' 'audit export' 'audit follow' 'audit hold' 'audit key' 'quarantine' 'quarantine list' 'quarantine show' 'quarantine release' 'quarantine drop' 'undo' 'kept' 'kept list' 'kept show' 'kept restore' 'kept drop' 'owner' 'owner show' 'owner set' 'owner export' 'owner import' 'doctor'
+        if contains -- (string join -- ' ' $path $word) 'init' 'mount' 'run' 'try' 'try list' 'try diff' 'try commit' 'try drop' 'up' 'down' 'unit' 'compose' 'accept' 'umount' 'status' 'reload' 'brake' 'tighten' 'prove' 'policy' 'policy check' 'policy apply' 'policy explain' 'policy diff' 'policy lint' 'policy test' 'policy replay' 'policy learn' 'policy schema' 'policy matrix' 'policy who' 'inspect' 'audit' 'audit search' 'audit show' 'audit summary' 'audit timeline' 'audit who-could' 'audit report' 'audit verify' 'audit export' 'audit follow' 'audit key' 'quarantine' 'quarantine list' 'quarantine show' 'quarantine release' 'quarantine drop' 'undo' 'kept' 'kept list' 'kept show' 'kept restore' 'kept drop' 'owner' 'owner show' 'owner set' 'owner export' 'owner import' 'doctor'
             set -a path $word
         end
     end
@@ -228,7 +228,6 @@ complete -c policyfs -n '__policyfs_at audit' -f -a report -d 'write the trail a
 complete -c policyfs -n '__policyfs_at audit' -f -a verify -d 'check that no line is missing or changed'
 complete -c policyfs -n '__policyfs_at audit' -f -a export -d 'write events for other programs'
 complete -c policyfs -n '__policyfs_at audit' -f -a follow -d 'write each line of all trails, and go on with new ones'
-complete -c policyfs -n '__policyfs_at audit' -f -a hold -d 'protect a period of the trail from rotation'
 complete -c policyfs -n '__policyfs_at audit' -f -a key -d 'show or renew the key of the trail, or sign its end with the key'
 complete -c policyfs -n '__policyfs_at audit' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at audit search' -s h -l help -d 'show this help message and exit'
@@ -250,7 +249,6 @@ complete -c policyfs -n '__policyfs_at audit show' -s h -l help -d 'show this he
 complete -c policyfs -n '__policyfs_at audit show' -l trail -r -d 'the trail root, or one mount’s directory in it (default: /var/log/policyfs)'
 complete -c policyfs -n '__policyfs_at audit show' -l json -d 'print JSON lines, not a table'
 complete -c policyfs -n '__policyfs_at audit show' -l utc -d 'show times in UTC, not in the local time zone'
-complete -c policyfs -n '__policyfs_at audit show' -l proof -d 'print a proof that this record is part of the trail'
 complete -c policyfs -n '__policyfs_at audit show' -l policy -r -d 'print the policies in force, or the text of this policy; the first digits are enough'
 complete -c policyfs -n '__policyfs_at audit summary' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at audit summary' -l trail -r -d 'the trail root, or one mount’s directory in it (default: /var/log/policyfs)'
@@ -285,13 +283,11 @@ complete -c policyfs -n '__policyfs_at audit verify' -l utc -d 'show times in UT
 complete -c policyfs -n '__policyfs_at audit verify' -l expect -r -d 'the digest that this record must have, as an earlier verify printed it'
 complete -c policyfs -n '__policyfs_at audit verify' -l checkpoint -r -d 'compare the trail with the checkpoints in this file (see policyfs audit key checkpoint)'
 complete -c policyfs -n '__policyfs_at audit verify' -l keys -r -d 'the public keys of the machine that wrote the trail (default: the keys of this machine)'
-complete -c policyfs -n '__policyfs_at audit verify' -l proof -r -d 'check the proof of one record in this file instead; no trail is read'
 complete -c policyfs -n '__policyfs_at audit export' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at audit export' -l trail -r -d 'the trail root, or one mount’s directory in it (default: /var/log/policyfs)'
 complete -c policyfs -n '__policyfs_at audit export' -l json -d 'print JSON lines, not a table'
 complete -c policyfs -n '__policyfs_at audit export' -l utc -d 'show times in UTC, not in the local time zone'
 complete -c policyfs -n '__policyfs_at audit export' -l format -x -a 'jsonl csv ocsf' -d 'default: jsonl'
-complete -c policyfs -n '__policyfs_at audit export' -l for-app -r -d 'only the requests of this app, with the facts that the app may know'
 complete -c policyfs -n '__policyfs_at audit export' -l schema -d 'print the JSON Schema of the lines of a trail, and no event'
 complete -c policyfs -n '__policyfs_at audit export' -s o -l output -r -d 'write to this file, not to standard output'
 complete -c policyfs -n '__policyfs_at audit export' -l since -r -d 'from this time on: 10m, 2h, 1d, today, yesterday, 2026-03-01, 2026-03-01T08:15'
@@ -302,16 +298,6 @@ complete -c policyfs -n '__policyfs_at audit follow' -l json -d 'print JSON line
 complete -c policyfs -n '__policyfs_at audit follow' -l utc -d 'show times in UTC, not in the local time zone'
 complete -c policyfs -n '__policyfs_at audit follow' -l cursor -r -d 'go on at the line after the last one written out, which FILE names'
 complete -c policyfs -n '__policyfs_at audit follow' -l user -r -d 'if root runs this: the user that writes the lines (default: policyfs-follow)'
-complete -c policyfs -n '__policyfs_at audit hold' -f -a add
-complete -c policyfs -n '__policyfs_at audit hold' -f -a remove
-complete -c policyfs -n '__policyfs_at audit hold' -f -a list
-complete -c policyfs -n '__policyfs_at audit hold' -s h -l help -d 'show this help message and exit'
-complete -c policyfs -n '__policyfs_at audit hold' -l trail -r -d 'the trail root, or one mount’s directory in it (default: /var/log/policyfs)'
-complete -c policyfs -n '__policyfs_at audit hold' -l json -d 'print JSON lines, not a table'
-complete -c policyfs -n '__policyfs_at audit hold' -l utc -d 'show times in UTC, not in the local time zone'
-complete -c policyfs -n '__policyfs_at audit hold' -l since -r -d 'hold from this time on (default: the beginning)'
-complete -c policyfs -n '__policyfs_at audit hold' -l until -r -d 'hold up to this time (default: no end)'
-complete -c policyfs -n '__policyfs_at audit hold' -l reason -r -d 'the reason, for people who read the trail'
 complete -c policyfs -n '__policyfs_at audit key' -f -a show
 complete -c policyfs -n '__policyfs_at audit key' -f -a rotate
 complete -c policyfs -n '__policyfs_at audit key' -f -a checkpoint

@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 
 from policyfs.follow.lines import fields_of_hole, with_id
 from policyfs.follow.source import Access
-from policyfs.journal.files.holds import begin_ns
 from policyfs.journal.files.reader import is_anew
+from policyfs.journal.files.retention import begin_ns
 from policyfs.journal.files.segments import is_compressed, plain_name, segment_number, settled_lines
 from policyfs.trail.chain import chain
 from policyfs.trail.chain.continuity import Continuity, Hole

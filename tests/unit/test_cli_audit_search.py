@@ -27,7 +27,7 @@ DEAR = frozenset({
 """Each takes some milliseconds. (A table names lines of policies, so it has to read them.)"""
 ACTIONS = (
     "search", "show", "summary", "timeline", "who-could", "report", "verify", "export", "follow",
-    "hold", "key",
+    "key",
 )  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def test_a_search_imports_only_what_it_needs(tmp_path: Path) -> None:
 
 
 def test_an_action_has_the_same_options_beside_all_others(capsys: pytest.CaptureFixture[str]) -> None:
-    for action in ("search", "verify", "key", "hold"):
+    for action in ("search", "verify", "key"):
         told = []
         for known in (("audit", action), ()):
             with pytest.raises(SystemExit):

@@ -20,7 +20,6 @@ from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
 from policyfs.journal.sealing.keys import KeyStore
 from policyfs.journal.writing.recorders import open_journal
 from policyfs.trail.chain import chain
-from policyfs.trail.chain.removed import KEPT_BACK
 from tests.support.mount.audited import Cli, recorded
 from tests.support.mount.trail import MOUNT_ID, SECOND_NS, a_journal, an_event, read_all, segments, verified
 
@@ -357,19 +356,6 @@ def test_lines_of_a_mount_that_did_not_start_are_no_sign_of_a_crash_alone(tmp_pa
         "The writer of these lines crashed, or was a command without keys (such as a mount that did not"
         " start)" in told
     )
-
-
-def test_rotation_that_holds_have_stopped_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with a_journal(tmp_path / "trail", segment_bytes=1, keep=1) as journal:
-        for _ in range(3):
-            journal.record(an_event(), Audit.REQUIRED)
-            journal._writer.prune()
-    cli = Cli(tmp_path / "trail", capsys)
-    assert KEPT_BACK not in cli("verify")
-    monkeypatch.setattr(audit_verify, "MOST_RANGES", 1)
-    assert KEPT_BACK in cli("verify"), "a note, and no damage"
 
 
 def _two_of_one_key(tmp_path: Path) -> tuple[Path, Path]:

@@ -1,11 +1,7 @@
-"""Retention by number, age and size: what goes, what a hold keeps, and what `verify` says of it."""
+"""Retention by number, age and size: what goes, and what `verify` says of it."""
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import os
-import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,15 +9,19 @@ import pytest
 
 from policyfs.domain import Audit
 from policyfs.journal.files import retention
-from policyfs.journal.files.holds import HOLDS, Hold, add_hold, read_holds
-from policyfs.journal.files.retention import Removals, Retention, removed_so_far, retention_of
+from policyfs.journal.files.retention import (
+    KEPT_BACK,
+    Retention,
+    begin_ns,
+    latest_ends,
+    removed_so_far,
+    retention_of,
+)
 from policyfs.journal.files.segments import SegmentDirectory
 from policyfs.journal.sealing.keys import KeyStore
 from policyfs.journal.writing.journal import Journal
 from policyfs.trail.chain.damage import DELETED
 from policyfs.trail.chain.removed import ranges_of
-from policyfs.trail.lines.line import iso_time
-from tests.support.models.twins import fd_of
 from tests.support.mount.trail import (
     MOUNT_ID,
     ROOMY,
@@ -35,6 +35,7 @@ from tests.support.mount.trail import (
 )
 
 DAY = 86_400
+NAMES = [f"{number:08d}-20260301T{7 + number:02d}0000Z.jsonl" for number in range(1, 6)]
 SMALL = 900
 
 
@@ -59,11 +60,6 @@ class Recorder:
             self.journal.record(an_event(b"/" + b"x" * 800, time_ns=self.clock()), Audit.REQUIRED)
             self.journal.flush()
             self.clock.forward(DAY)
-
-    def hold(self, first: int, last: int) -> None:
-        begun = Clock()()
-        times = [iso_time(begun + day * DAY * 1_000_000_000) for day in (first, last)]
-        add_hold(self.directory, Hold("case", *times, "", times[0]))
 
     def numbers(self) -> list[int]:
         return [int(file.name[:8]) for file in segments(self.directory)]
@@ -119,169 +115,32 @@ def test_the_oldest_go_beyond_the_size(tmp_path: Path) -> None:
     assert whole(recorder)
 
 
-@pytest.mark.parametrize("limits", [Retention(3), Retention(age_s=3 * DAY), Retention(size=3 * SMALL)])
-def test_a_hold_wins_and_a_hole_around_it_is_no_damage(tmp_path: Path, limits: Retention) -> None:
-    recorder = Recorder(tmp_path, limits)
+def test_a_hold_of_an_earlier_version_keeps_the_whole_trail(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, Retention(3))
     recorder.days(2)
-    recorder.hold(1, 3)
-    recorder.days(20)
-    kept = recorder.numbers()
-    assert kept != list(range(kept[0], kept[-1] + 1))  # there is a hole
-    held = [record for record in read_all(recorder.directory) if record.event is not None]
-    days = {(record.time_ns - Clock()()) // (DAY * 1_000_000_000) for record in held}
-    assert {1, 2, 3} <= days
-    assert not {8, 9, 10} & days
-    recorder.journal.close()
-    report = verified(recorder.directory)
-    assert report.breaks == ()
-    assert report.signed > 0
-
-
-def test_a_hold_that_comes_between_record_and_removal_wins(tmp_path: Path, monkeypatch) -> None:
-    """The removal waits for an fsync, which a slow disk delays. `audit hold add` had said "held" by then."""
-    recorder = Recorder(tmp_path, Retention(3))
-    carry_out = Removals.carry_out
-
-    def after_a_hold(self: Removals, seq: int) -> bool:
-        if self._waiting and not read_holds(recorder.directory):
-            recorder.hold(0, 3)
-        return carry_out(self, seq)
-
-    monkeypatch.setattr(Removals, "carry_out", after_a_hold)
-    recorder.days(12)
-    assert read_holds(recorder.directory)
-    assert {1, 2, 3} <= set(recorder.numbers())
-    assert len(recorder.numbers()) < 12
-    recorder.journal.close()
-    assert verified(recorder.directory).breaks == ()
-
-
-def test_a_hold_that_comes_during_the_removal_waits_for_its_end(tmp_path: Path, monkeypatch) -> None:
-    recorder = Recorder(tmp_path, Retention(3))
-    carry_out, found = Removals.carry_out, []
-
-    def add() -> None:
-        recorder.hold(0, 30)
-        found.extend(recorder.numbers())
-
-    adder = threading.Thread(target=add)
-
-    def read_then_wait(directory: Path) -> list[Hold]:
-        holds = read_holds(directory)
-        if not adder.ident:
-            adder.start()
-            adder.join(0.5)
-        return holds
-
-    def with_a_hold(self: Removals, seq: int) -> bool:
-        with monkeypatch.context() as patch:
-            patch.setattr(retention, "read_holds", read_then_wait)
-            return carry_out(self, seq)
-
-    monkeypatch.setattr(Removals, "carry_out", with_a_hold)
-    recorder.days(12)
-    adder.join(20)
-    assert found
-    assert set(found) <= set(recorder.numbers()), "`audit hold add` had said that they are held"
-    recorder.journal.close()
-    assert whole(recorder)
-
-
-def test_a_removal_does_not_wait_for_a_hold_that_is_being_added(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, Retention(3))
-    holds = recorder.directory / HOLDS
-    holds.mkdir(mode=0o700)
-    with fd_of(holds, os.O_RDONLY) as fd:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        recorder.days(8)
-        assert recorder.numbers()[0] == 1
-    recorder.days(2)
-    assert len(recorder.numbers()) <= 4
-    recorder.journal.close()
-    assert whole(recorder)
-
-
-@pytest.mark.parametrize("kind", ["no room", "no directory"])
-def test_rotation_goes_on_where_no_hold_can_be_added(tmp_path: Path, monkeypatch, kind: str) -> None:
-    recorder = Recorder(tmp_path, Retention(3))
-    if kind == "no directory":
-        (tmp_path / "empty").mkdir()
-        (recorder.directory / HOLDS).symlink_to(tmp_path / "empty")
-    mkdir = os.mkdir
-
-    def full(path: Path, *args: object, **more: object) -> None:
-        if Path(path).name == HOLDS:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        mkdir(path, *args, **more)
-
-    monkeypatch.setattr(os, "mkdir", full)
+    held = recorder.directory / "holds" / "case"
+    held.parent.mkdir(mode=0o700)
+    held.write_text("any text")
     recorder.days(8)
-    assert len(recorder.numbers()) <= 4
+    assert recorder.numbers() == list(range(1, recorder.numbers()[-1] + 1))
+    assert recorder.journal.stats().kept_back == KEPT_BACK
+    held.unlink()
+    recorder.days(1)
+    assert not recorder.journal.stats().kept_back
+    assert len(recorder.numbers()) <= 4, "the rest of the held goes"
     recorder.journal.close()
     assert whole(recorder)
 
 
-def test_nothing_is_removed_while_this_process_alone_cannot_lock_the_holds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another process may then add a hold, and tell its user that the segments stay."""
-    recorder = Recorder(tmp_path, Retention(3))
-
-    def no_descriptor(_directory: Path, *, wait: bool) -> int:
-        raise OSError(errno.EMFILE, "Too many open files")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(retention, "lock_holds", no_descriptor)
-        recorder.days(8)
-        assert recorder.numbers()[0] == 1
-    recorder.days(2)
-    assert len(recorder.numbers()) <= 4
-    recorder.journal.close()
-    assert whole(recorder)
-
-
-def test_a_hold_that_the_first_removal_makes_room_for_wins(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On a full disk there is no directory of holds, so nothing can be locked."""
-    recorder = Recorder(tmp_path, Retention(0))
-    recorder.days(6)
-    place, removed = recorder.journal._writer._directory, []
-    removals = Removals(place)
-    names = [file.name for file in segments(recorder.directory)]
-    removals.add(1, names[:4])
-
-    def no_room(_directory: Path, *, wait: bool) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    def remove(name: str) -> None:
-        removed.append(name)
-        if not read_holds(recorder.directory):
-            recorder.hold(0, 30)
-
-    monkeypatch.setattr(retention, "lock_holds", no_room)
-    monkeypatch.setattr(place, "remove", remove)
-    assert removals.carry_out(1)
-    assert {name.partition(".")[0] for name in removed} == {names[0].partition(".")[0]}
-    monkeypatch.undo()
-    recorder.journal.close()
-
-
-def test_what_another_removed_is_named_beside_what_retention_removed(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path, Retention(6))
-    recorder.days(2)
-    recorder.hold(1, 2)
-    recorder.days(20)
-    recorder.journal.close()
-    files = segments(recorder.directory)
-    numbers = recorder.numbers()
-    index = next(n for n in range(1, len(files)) if numbers[n] != numbers[n - 1] + 1)
-    for file in (files[index], files[index + 1]):  # right behind the hole
-        file.unlink()
-        file.with_name(file.name.partition(".")[0] + ".seal").unlink()
-    (found,) = verified(recorder.directory).breaks
-    assert found.kind == DELETED
-    assert f"segment {numbers[index]} to {numbers[index + 1]} is missing" in found.what
+def test_a_segment_ends_when_the_next_begins_under_a_right_clock() -> None:
+    early, ahead = "00000002-20010101T000000Z.jsonl", "00000002-20990101T000000Z.jsonl"
+    now_ns = begin_ns(NAMES[4])
+    assert latest_ends(NAMES)[:4] == [begin_ns(name) for name in NAMES[1:]]
+    for wrong in (early, ahead):
+        names = [NAMES[0], wrong, NAMES[2], NAMES[3]]
+        assert latest_ends(names, now_ns)[:3] == [begin_ns(NAMES[n]) for n in (2, 2, 3)]
+    for names in (NAMES[:1], [NAMES[0], early]):
+        assert min(latest_ends(names)) > begin_ns(ahead), "not known: it may still be written"
 
 
 def test_a_beginning_that_another_removed_is_named(tmp_path: Path) -> None:
@@ -313,7 +172,6 @@ def cut_before_retention(root: Path) -> Recorder:
 def test_a_beginning_removed_before_retention_came_is_named(tmp_path: Path) -> None:
     """Attack D1.10: Delete old segments, and let retention hide this by removing the segments around them
     Guard: policyfs/trail/chain/verify.py::Verifier.report, policyfs/trail/chain/removed.py::not_in
-    Also: ::test_what_another_removed_is_named_beside_what_retention_removed
     Without: ::test_it_is_not_named_where_any_hole_is_accepted
     """
     recorder = cut_before_retention(tmp_path)
@@ -386,4 +244,3 @@ def test_a_limit_of_age_holds_for_a_quiet_trail_too(tmp_path: Path) -> None:
     assert kept[-1] == 119
     assert 120 - 100 <= kept[0] <= 120 - 90
     assert verified(tmp_path / MOUNT_ID).whole
-

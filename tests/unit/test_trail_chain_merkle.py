@@ -1,4 +1,4 @@
-"""Merkle trees: the hashes of RFC 6962, however they are computed, and paths that prove one entry."""
+"""Merkle trees: the hashes of RFC 6962, however they are computed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from policyfs.trail.chain.merkle import MerkleTree, path_of, root_by_path, root_of
+from policyfs.trail.chain.merkle import MerkleTree, root_of
 
 
 def entries(count: int) -> bytes:
@@ -36,16 +36,3 @@ def test_the_root_is_that_of_the_definition(count: int) -> None:
     tree.add(data[32 * (count // 3) :])
     assert tree.size == count
     assert tree.root() == root_of(data) == by_definition(data)
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 9, 33])
-def test_a_path_proves_its_entry_and_no_other(count: int) -> None:
-    data, root = entries(count), root_of(entries(count))
-    for index in range(count):
-        entry, path = data[32 * index :][:32], path_of(data, index)
-        assert root_by_path(entry, index, count, path) == root
-        assert root_by_path(bytes(32), index, count, path) != root
-        assert root_by_path(entry, index + 1, count, path) != root
-        assert root_by_path(entry, index, count, [*path, bytes(32)]) != root
-        if path:
-            assert root_by_path(entry, index, count, path[:-1]) != root

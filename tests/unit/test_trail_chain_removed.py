@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policyfs.trail.chain import removed
-from policyfs.trail.chain.removed import not_in, ranges_of, that_fit, with_numbers
+from policyfs.trail.chain.removed import not_in, ranges_of, with_numbers
 
 NUMBERS = st.sets(st.integers(1, 40), max_size=30)
 
@@ -31,11 +29,3 @@ def test_another_form_is_none() -> None:
     for value in (None, 1, {}, [1], [[1]], [["1", 2]], [[1, 2, 3]], [[True, 2]]):
         assert ranges_of(value) is None
     assert ranges_of([]) == ()
-
-
-def test_a_record_states_no_more_ranges_than_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(removed, "MOST_RANGES", 2)
-    assert that_fit((), [1, 3, 2]) == (((1, 3),), 3)
-    assert that_fit((), [1, 3, 5, 2]) == (((1, 1), (3, 3)), 2)
-    assert that_fit(((1, 1), (3, 3)), [5]) == (((1, 1), (3, 3)), 0)
-    assert that_fit(((1, 1), (3, 3)), [4, 2, 6]) == (((1, 4), (6, 6)), 3)

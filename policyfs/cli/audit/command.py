@@ -29,12 +29,12 @@ _ACTIONS: Final = {
     "verify": ("audit.verify", "check that no line is missing or changed"),
     "export": ("audit.export", "write events for other programs"),
     "follow": ("audit.follow", "write each line of all trails, and go on with new ones"),
-    "hold": ("audit.hold", "protect a period of the trail from rotation"),
     "key": ("audit.keys", "show or renew the key of the trail, or sign its end with the key"),
 }
 
 _GONE: Final = {
     "forward": "pipe `policyfs audit follow` to a program that sends lines (docs/shipping.md)",
+    "hold": "copy the trail's directory (docs/audit.md); holds of before protect the whole trail",
     "sql": "use `policyfs audit summary`, or `export --format jsonl` and SQL of duckdb",
 }
 

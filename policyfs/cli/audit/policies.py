@@ -73,9 +73,7 @@ class KeptPolicies:
             return None
         from policyfs.policy.explain.exemption import exemption  # only now: a search needs no policy
 
-        return RuleFact(
-            rule.effect.value, f"{rule.where.file}:{rule.where.line}", partial(exemption, rule)
-        )
+        return RuleFact(rule.effect.value, f"{rule.where.file}:{rule.where.line}", partial(exemption, rule))
 
     def source(self, digest: str, rule_id: str) -> list[str]:
         """Return the lines of a rule in its policy's text, or [] if the policy or the rule is unknown."""

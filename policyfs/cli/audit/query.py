@@ -23,7 +23,7 @@ from policyfs.journal.index.cache import IndexCache
 from policyfs.journal.index.indexed import IndexedTrail
 from policyfs.journal.sealing.ends import last_seqs
 from policyfs.trail.chain.continuity import Hole
-from policyfs.trail.lines.event import DECISIONS, Event
+from policyfs.trail.lines.event import DECISIONS
 from policyfs.trail.lines.record import BadLine, Fields, Record
 from policyfs.trail.lines.table import shown
 from policyfs.trail.query.expression import Term, Value, all_of
@@ -162,13 +162,6 @@ def selected(trail: IndexedTrail, wanted: Selection, limit: int = 0) -> Iterator
     if limit:
         return merge([trail.newest(chain, wanted, limit) for chain in trail.chains])
     return merge([trail.selected(chain, wanted) for chain in trail.chains])
-
-
-def events_of(trail: IndexedTrail, wanted: Selection) -> Iterator[tuple[Record, Event]]:
-    """Yield the records of the events that a query selects, each with its event, by time."""
-    for item in selected(trail, wanted):
-        if isinstance(item, Record) and item.event is not None:
-            yield item, item.event
 
 
 def tell_nothing(trail: IndexedTrail, args: argparse.Namespace, what: str) -> None:

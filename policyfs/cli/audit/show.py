@@ -30,24 +30,17 @@ _OF_FILE = "line IN (SELECT line FROM place WHERE path = (SELECT path FROM event
 def add_show(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(lists=True)
     parser.add_argument("id", nargs="?", metavar="ID", help="the ID that search prints, e.g. 0123abcd:42")
-    what = parser.add_mutually_exclusive_group()
-    help_ = "print a proof that this record is part of the trail"
-    what.add_argument("--proof", action="store_true", help=help_)
     help_ = "print the policies in force, or the text of this policy; the first digits are enough"
-    what.add_argument("--policy", nargs="?", const="", metavar="DIGEST", help=help_)
+    parser.add_argument("--policy", nargs="?", const="", metavar="DIGEST", help=help_)
 
 
 def run_show(args: argparse.Namespace) -> int:
-    """Print one record, the rules that decided, and the records before and after it. With --proof, print its
-    proof instead. With --policy, print policies."""
+    """Print one record, the rules that decided, and the records before and after it. With --policy, print
+    policies."""
     if (args.id is None) == (args.policy is None):
         raise UsageError("name a record, such as 0123abcd:42, or give --policy")
     if args.policy is not None:
         return _policies(args)
-    if args.proof:
-        from policyfs.cli.audit.prove import prove
-
-        return prove(chains_of(args), args.id)
     try:
         mount, seq = parse_id(args.id)
     except ValueError as exc:

@@ -26,7 +26,6 @@ from policyfs.journal.files.policy_texts import POLICIES, read_policy
 from policyfs.journal.files.reader import last_records
 from policyfs.journal.files.segments import Chain
 from policyfs.trail.chain.damage import DELETED, EDITED, RESEALED
-from policyfs.trail.chain.removed import KEPT_BACK, MOST_RANGES
 from policyfs.trail.chain.restarts import UNENDED
 from policyfs.trail.chain.seal import KeyChain
 from policyfs.trail.chain.verification import Break, Report, is_unread
@@ -69,16 +68,10 @@ def add_verify(parser: argparse.ArgumentParser) -> None:
     add("--checkpoint", action="append", default=[], metavar="FILE", help=help_)
     help_ = "the public keys of the machine that wrote the trail (default: the keys of this machine)"
     add("--keys", metavar="FILE", help=help_)
-    help_ = "check the proof of one record in this file instead; no trail is read"
-    add("--proof", metavar="FILE", help=help_)
 
 
 def run_verify(args: argparse.Namespace) -> int:
-    """Check the trail, or the proof of one record (--proof), and print the result."""
-    if args.proof is not None:
-        from policyfs.cli.audit.prove import check
-
-        return check(args.proof)
+    """Check the trail, and print the result."""
     compared = anchors(args)  # before the chains: a new chain may get its first seal meanwhile
     return verify(chains_of(args), args.trail, compared, as_json=args.json)
 
@@ -250,8 +243,6 @@ def _report(checked: _Checked, seen: list[Sighting]) -> Report:
     notes = list(report.notes)
     if verifier.restarts.unended and not checked.recorded:
         notes.append(Break(Place(chain.mount_id, list(checked.spans)[-1], 0), UNENDED))
-    if len(verifier.removed or ()) >= MOST_RANGES:
-        notes.append(Break(Place(chain.mount_id, list(checked.spans)[-1], 0), KEPT_BACK))
     changed, missing = wrong_texts(chain.directory, verifier.policies)
     differences = witness.finish()
     told = [] if report.breaks else list(starmap(Break, differences))

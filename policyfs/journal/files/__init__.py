@@ -1,1 +1,1 @@
-"""Files of the journal: segments, compression, retention, holds."""
+"""Files of the journal: segments, compression, retention."""

@@ -1,16 +1,16 @@
-"""Retention: limits of number, age and size for the closed files of a trail (segments). Held ones always
-stay."""
+"""Retention: limits of number, age and size for the closed files of a trail (segments)."""
 
 from __future__ import annotations
 
-import errno
 import os
+import re
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
+from datetime import datetime
 from itertools import chain
 from typing import Final, NamedTuple
 
-from policyfs.journal.files.holds import held, latest_ends, lock_holds, read_holds
 from policyfs.journal.files.segments import (
     ZST,
     SegmentDirectory,
@@ -28,18 +28,21 @@ BY_SIZE: Final = "size"
 _BLOCK: Final = 1 << 20
 _STATING: Final = b'\n{"type":"header"', b'\n{"type":"pruned"'
 """The begins of lines with records that state removed segments, each after the end of the line before."""
-_NO_HOLDS: Final = frozenset((
-    errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENOSPC, errno.EDQUOT, errno.EROFS,
-))  # fmt: skip
-"""Errors of lock_holds(). If lock_holds() fails with one of them, no other process can add a hold either."""
+_HOLDS: Final = "holds"
+"""A directory in which earlier versions kept legal holds. INVARIANT: while it has an entry, nothing goes."""
+KEPT_BACK: Final = (
+    "rotation has stopped, and the trail grows: its directory `holds` has a legal hold of an earlier version."
+    " Copy the trail for whoever needs it, and remove the file"
+)
+_BEGUN: Final = re.compile(r"\d{8,}-(\d{8}T\d{6})Z\.")
+_ALWAYS: Final = 1 << 62
 RECHECK_NS: Final = 60_000_000_000
 """The time, in ns, after which the limits are checked again although no new segment was begun."""
 
 
 class Retention(NamedTuple):
     """Limits for segments; those beyond are removed (0: no limit). segments: their number, the newest
-    included. age_s: of a segment's last line, in seconds. size: bytes on the disk of all that no hold
-    protects."""
+    included. age_s: of a segment's last line, in seconds. size: bytes on the disk of all."""
 
     segments: int = 0
     age_s: int = 0
@@ -70,33 +73,14 @@ class Removals:
     def carry_out(self, seq: int) -> bool:
         """Remove the segments, with their seals, whose record is on the disk. Return True if there was one.
 
-        A segment stays if a hold was added after the record. While another process adds a hold, nothing is
-        removed. A later call tries again, also after an OSError. seq: the last line that is on the disk.
+        A later call tries again after an OSError. seq: the last line that is on the disk.
         """
         ready = [name for name, recorded in self._waiting.items() if recorded <= seq]
-        if not ready:
-            return False
-        with ExitStack() as stack:
-            locked = True
-            try:
-                stack.callback(os.close, lock_holds(self._place.path, wait=False))
-            except BlockingIOError:
-                return False
-            except OSError as error:
-                if error.errno not in _NO_HOLDS:
-                    raise
-                locked = False
-            stay = self._held()
-            for name in ready:
-                if not locked:
-                    stay = self._held()  # the removals make room, so now a hold can be added
-                for one in (name, name + ZST, seal_name(name)) if name not in stay else ():
-                    self._place.remove(one)
-                del self._waiting[name]
-        return True
-
-    def _held(self) -> set[str]:
-        return {plain_name(name) for name in held(read_holds(self._place.path), self._place.names())}
+        for name in ready:
+            for one in (name, name + ZST, seal_name(name)):
+                self._place.remove(one)
+            del self._waiting[name]
+        return bool(ready)
 
 
 def removed_so_far(place: SegmentDirectory) -> Ranges:
@@ -147,17 +131,16 @@ def retention_of(keep: Keep) -> Retention:
 
 
 def expired(
-    path: str, place: int, names: Sequence[str], current: str, limits: Retention, now_ns: int
+    place: int, names: Sequence[str], current: str, limits: Retention, now_ns: int
 ) -> list[tuple[str, list[str]]]:
     """Return the files of a trail (segments) to remove, as pairs of a reason and names, oldest first.
 
-    path, place: the trail directory, and its descriptor. names: the names of all segments, oldest first.
+    place: the descriptor of the trail directory. names: the names of all segments, oldest first.
     current: the segment that is being written; it always stays. Raises OSError.
     """
     if not any(limits):
         return []
-    kept_back = held(read_holds(path), names)
-    free = [name for name in names if name != current and name not in kept_back]
+    free = [name for name in names if name != current]
     found: list[tuple[str, list[str]]] = []
     if limits.segments > 0:
         beyond = frozenset(names[: -limits.segments])
@@ -169,6 +152,14 @@ def expired(
     if limits.size:
         found.append((BY_SIZE, _beyond_size(place, free, current, limits.size)))
     return _once_each(found)
+
+
+def is_held(path: str) -> bool:
+    """Return True if a hold of an earlier version protects the trail at *path*. Raises OSError."""
+    try:
+        return bool(os.listdir(os.path.join(path, _HOLDS)))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _beyond_size(place: int, free: Sequence[str], current: str, most: int) -> list[str]:
@@ -197,3 +188,29 @@ def _once_each(found: list[tuple[str, list[str]]]) -> list[tuple[str, list[str]]
         if new:
             only.append((reason, new))
     return only
+
+
+def latest_ends(names: Sequence[str], now_ns: int = _ALWAYS) -> list[int]:
+    """Return for each segment a time (ns) before which its last line was written: the begin of the next one.
+
+    names: of all segments in one directory, oldest first. now_ns: the present time. Clocks may be wrong: a
+    later segment with an earlier time says nothing, and after a time beyond *now_ns*, the earliest of the
+    later ones counts. If none follows, the result is far in the future.
+    """
+    later: list[int] = []
+    ends = []
+    for name in reversed(names):
+        begin = begin_ns(name)
+        at = bisect_left(later, begin if begin <= now_ns else 0)
+        ends.append(later[at] if at < len(later) else _ALWAYS)
+        insort(later, begin)
+    return ends[::-1]
+
+
+def begin_ns(name: str) -> int:
+    """Return the time in the name of a segment, in ns since 1970; 0 without one."""
+    found = _BEGUN.match(name)
+    if found is None:
+        return 0
+    begun = datetime.fromisoformat(f"{found[1]}Z")  # strptime would import a module at its first call
+    return int(begun.timestamp()) * 1_000_000_000

@@ -17,9 +17,18 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from policyfs.journal.files.extent import DAMAGE, END, ROTATION, UNSYNCED, Extent
-from policyfs.journal.files.holds import begin_ns
 from policyfs.journal.files.policy_texts import PolicyTexts
-from policyfs.journal.files.retention import RECHECK_NS, Keep, Removals, expired, removed_so_far, retention_of
+from policyfs.journal.files.retention import (
+    KEPT_BACK,
+    RECHECK_NS,
+    Keep,
+    Removals,
+    begin_ns,
+    expired,
+    is_held,
+    removed_so_far,
+    retention_of,
+)
 from policyfs.journal.files.segments import (
     NEW,
     TrailDirectory,
@@ -34,7 +43,7 @@ from policyfs.journal.writing.gap import Gap
 from policyfs.journal.writing.segment import Appender, Segment
 from policyfs.linux.code_digest import VERSION
 from policyfs.trail.chain import chain
-from policyfs.trail.chain.removed import KEPT_BACK, that_fit
+from policyfs.trail.chain.removed import with_numbers
 from policyfs.trail.chain.restarts import NOT_CLOSED
 from policyfs.trail.lines.line import LineFormatter, iso_time, numbered
 from policyfs.trail.lines.record import CLOCK_STEP_NS, Place, Record, parse_line
@@ -214,20 +223,16 @@ class ChainWriter:
         now_ns = self._clock_ns()
         if not any(self._keep) or (newest == self.segment and abs(now_ns - looked_ns) < RECHECK_NS):
             return
-        self.kept_back = ""
         names = self._removals.without(self._directory.names())
-        path, place = self._directory.path, self._directory.fd
-        for reason, doomed in expired(path, place, names, self.segment, self._keep, now_ns):
+        self.kept_back = KEPT_BACK if is_held(self._directory.path) else ""
+        place, held = self._directory.fd, bool(self.kept_back)
+        for reason, doomed in () if held else expired(place, names, self.segment, self._keep, now_ns):
             for first in range(0, len(doomed), _PRUNED_AT_ONCE):
                 self._prune(doomed[first : first + _PRUNED_AT_ONCE], reason)
         self._pruned_at = names[-1] if names else "", now_ns
 
     def _prune(self, doomed: list[str], reason: str) -> None:
-        removed, fit = that_fit(self._removed, [segment_number(name) or 0 for name in doomed])
-        if fit < len(doomed):
-            self.kept_back, doomed = KEPT_BACK, doomed[:fit]
-        if not doomed:
-            return
+        removed = with_numbers(self._removed, [segment_number(name) or 0 for name in doomed])
         self.note("pruned", {"segments": doomed, "reason": reason, "removed": removed})
         pruned = self._notes[-1]
         before, self._removed = self._removed, removed

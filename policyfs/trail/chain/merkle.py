@@ -1,13 +1,11 @@
 """Merkle trees over the lines of a trail's file (segment), hashed as in RFC 6962 (pure).
 
 The entry of a line is the digest in the line, as 32 bytes. So the root depends on the bytes of all lines.
-About 17 digests (the audit path of RFC 6962) prove that one line was in a segment, without any other line.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from typing import Final
 
 ENTRY_BYTES: Final = 32
@@ -53,8 +51,7 @@ def root_of(entries: bytes) -> bytes:
     if not entries:
         return _sha256(b"").digest()
     level = [
-        _sha256(b"\0" + entries[at : at + ENTRY_BYTES]).digest()
-        for at in range(0, len(entries), ENTRY_BYTES)
+        _sha256(b"\0" + entries[at : at + ENTRY_BYTES]).digest() for at in range(0, len(entries), ENTRY_BYTES)
     ]
     while len(level) > 1:
         odd = level[-1:] if len(level) % 2 else []
@@ -62,37 +59,3 @@ def root_of(entries: bytes) -> bytes:
         level = [_sha256(b"\1" + left + right).digest() for left, right in zip(pairs, pairs, strict=False)]
         level += odd
     return level[0]
-
-
-def path_of(entries: bytes, index: int) -> list[bytes]:
-    """Return the audit path of the entry at *index*: the digests that lead to the root. entries: all, 32
-    bytes each."""
-    size = len(entries) // ENTRY_BYTES
-    if size <= 1:
-        return []
-    half = 1 << ((size - 1).bit_length() - 1)
-    middle = half * ENTRY_BYTES
-    if index < half:
-        return [*path_of(entries[:middle], index), root_of(entries[middle:])]
-    return [*path_of(entries[middle:], index - half), root_of(entries[:middle])]
-
-
-def root_by_path(entry: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes | None:
-    """Return the root that follows from one entry at *index* of *size*, and its audit path; None if the path
-    has a wrong length."""
-    node, last = _sha256(b"\0" + entry).digest(), size - 1
-    if not 0 <= index <= last:
-        return None
-    for step in path:
-        if last == 0:
-            return None
-        if index & 1 or index == last:
-            node = _sha256(b"\1" + step + node).digest()
-            while not index & 1:
-                index >>= 1
-                last >>= 1
-        else:
-            node = _sha256(b"\1" + node + step).digest()
-        index >>= 1
-        last >>= 1
-    return node if last == 0 else None

@@ -6,20 +6,10 @@ records of earlier removals may be removed, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Iterable
 
 Ranges = tuple[tuple[int, int], ...]
 """Ranges of numbers, in ascending order. Each range is a pair of its first and its last number."""
-
-MOST_RANGES: Final = 256
-"""The limit of ranges in one line. A legal hold that keeps segments between removed ones adds a range."""
-
-KEPT_BACK: Final = (
-    "rotation has stopped, and the trail grows: legal holds divide the removed files of the trail into"
-    f" {MOST_RANGES} ranges, and a record cannot state more. Remove holds that are not needed any more"
-    " (`policyfs audit hold list`, `policyfs audit hold remove NAME`)"
-)
 
 
 def with_numbers(ranges: Ranges, numbers: Iterable[int]) -> Ranges:
@@ -31,17 +21,6 @@ def with_numbers(ranges: Ranges, numbers: Iterable[int]) -> Ranges:
         else:
             joined.append((first, last))
     return tuple(joined)
-
-
-def that_fit(ranges: Ranges, numbers: Sequence[int]) -> tuple[Ranges, int]:
-    """Add *numbers* in order until a record could state no more ranges. Return the ranges, and how many were
-    added."""
-    for count, number in enumerate(numbers):
-        more = with_numbers(ranges, (number,))
-        if len(more) > MOST_RANGES:
-            return ranges, count
-        ranges = more
-    return ranges, len(numbers)
 
 
 def ranges_of(value: object) -> Ranges | None:

@@ -112,8 +112,7 @@ class Witness:
             else:
                 self.contradicted = min(seq, self.contradicted or seq)
                 what = (
-                    f"{sighting.seen} had another line {seq} at that time: the chain was sealed again"
-                    " later"
+                    f"{sighting.seen} had another line {seq} at that time: the chain was sealed again later"
                 )
                 self._wrong.append((sighting.place, what, RESEALED))
 
