@@ -176,3 +176,24 @@ def test_a_killed_commit_is_resumed(tries: Tries) -> None:
         number: f"{number}\n" for number in range(1, 1201)
     }
     assert (tries.at / "open/a.txt").read_text() == "changed\n"
+
+
+def test_a_layer_on_a_full_disk_says_so_and_goes_on_when_there_is_room(tries: Tries, arena: Path) -> None:
+    layers = tries.work / "layers"
+    layers.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "layers", layers], check=True)
+    try:
+        said = tries.shell(
+            "echo three >> open/a.txt; cat /dev/zero > open/b; for n in $(seq 999); do >open/$n; done"
+        )
+        assert "the disk of the layer is full" in said.stderr, said
+        committed = tries.policyfs("try", "commit")
+        assert committed.returncode == 1
+        assert "make room there, and commit again" in committed.stderr
+        assert (tries.at / "open/a.txt").read_text() == "one\ntwo\n"
+        subprocess.run(["mount", "-o", "remount,size=64m", layers], check=True)
+        assert set(tries.commit().values()) == {""}
+        assert (tries.at / "open/a.txt").read_text() == "one\ntwo\nthree\n"
+        assert (tries.at / "open/b").stat().st_size > 1 << 20
+    finally:
+        subprocess.run(["umount", layers], check=True)

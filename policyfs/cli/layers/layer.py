@@ -123,6 +123,10 @@ class Layer:
         with self.opened("journal") as journal:
             return len(read_journal(journal.fileno()))
 
+    def is_full(self) -> bool:
+        """Return True if the disk of the layer has no room for a block more. Raises OSError."""
+        return os.statvfs(self.place).f_bavail == 0
+
     def drop_if_empty(self) -> bool:
         """Remove the layer if it has no change. Return True if it has one. Raises PolicyfsError."""
         upper = self.place / "top/upper"

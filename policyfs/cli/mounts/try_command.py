@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import fnmatch
 import functools
 import json
@@ -116,10 +117,17 @@ def run_commit(args: argparse.Namespace) -> int:
             number = len(replay.resumed)
             print(f"policyfs: an interrupted commit goes on with {number} paths", file=sys.stderr)
         code = EXIT_OK
-        for outcome in replay.run(is_wanted):
-            code = EXIT_REFUSED if outcome.kept else code
-            _tell(outcome, as_json=args.json)
-            sys.stdout.flush()  # it is in the store, whatever comes next
+        try:
+            for outcome in replay.run(is_wanted):
+                code = EXIT_REFUSED if outcome.kept else code
+                _tell(outcome, as_json=args.json)
+                sys.stdout.flush()  # it is in the store, whatever comes next
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            told = f"the disk of the layer is full ({shown(str(layer.place))})"
+            print(f"policyfs: {told}: make room there, and commit again, or drop the layer", file=sys.stderr)
+            return EXIT_REFUSED
         return code
 
     with contextlib.ExitStack() as stack:
