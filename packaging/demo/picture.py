@@ -1,4 +1,4 @@
-"""Draws what the demo and `policyfs init` show: `make demo-picture` writes the pictures of README.md."""
+"""Draws what the programs beside this one show: `make demo-picture` writes the pictures in docs/."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ from typing import Final
 from xml.sax.saxutils import escape
 
 DOCS: Final = Path(__file__).resolve().parents[2] / "docs"
-PICTURES: Final = {"demo.svg": "demo.py", "init.svg": "init.py"}
+PICTURES: Final = {"demo.svg": "demo.py", "init.svg": "init.py", "try.svg": "try.py"}
 """Each picture, and the program that shows its text."""
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d")
 _ASKS: Final = re.compile(r"\$ |\): ?\w*$")
 _TIME: Final = re.compile(r"\d\d-\d\d \d\d:\d\d:\d\d  [0-9a-f]{8}:\d+ *")
 _COLUMNS, _WIDTH, _LINE = 88, 700, 17
 _PLAIN: Final = "#c5c8c6"
-_COLOURS: Final = {"-- ": "#8fd694", "root": "#f0c674", "    ": _PLAIN}
-"""Of a line that begins so: headings, commands of root, output. Questions, and commands of apps, are blue."""
+_GREEN, _YELLOW, _RED = "#8fd694", "#f0c674", "#cc6666"
+_COLOURS: Final = {
+    "-- ": _GREEN, "root": _YELLOW, "    +": _GREEN, "    -": _RED, "    ": _PLAIN,
+    "+ ": _GREEN, "~ ": _YELLOW, "- ": _RED,
+}  # fmt: skip
+"""Of a line that begins so: headings, commands of root, output, changes. Questions, and commands of apps, are
+blue."""
 
 
 def drawn(text: str) -> str:
@@ -30,7 +35,7 @@ def drawn(text: str) -> str:
     rows = []
     for number, line in enumerate(lines, 1):
         other = "#81a2be" if _ASKS.search(line) else _PLAIN
-        colour = _COLOURS.get(line[:4], _COLOURS.get(line[:3], other))
+        colour = next((_COLOURS[line[:size]] for size in (5, 4, 3, 2) if line[:size] in _COLOURS), other)
         rows.append(f'<text x="14" y="{number * _LINE + 8}" fill="{colour}">{escape(line)}</text>')
     height = len(lines) * _LINE + 24
     return (

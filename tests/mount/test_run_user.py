@@ -44,8 +44,11 @@ def user(arena: Path) -> Iterator[OrdinaryUser]:
     assert made.left() == [], "no process is left behind"
 
 
-def run(user: OrdinaryUser, script: str, *options: str) -> Said:
-    said = user.policyfs("run", *(options or by_policy(user)), "code", "--", "sh", "-c", script)
+def run(user: OrdinaryUser, script: str, *options: str, inside: bool = False) -> Said:
+    """Run a script on the store. inside: start policyfs there, as the pages do."""
+    store, cwd = (".", user.home / "code") if inside else ("code", user.home)
+    words = ("run", *(options or by_policy(user)), store, "--", "sh", "-c", script)
+    said = user.policyfs(*words, cwd=cwd)
     assert "Traceback" not in said.stderr
     is_first, user.knows_limits = not user.knows_limits, True
     assert (f"{LIMITS}\n" in said.stderr) == is_first, "it is told once"
@@ -213,8 +216,8 @@ def test_an_agent_works_in_a_checkout_as_its_page_says(user: OrdinaryUser) -> No
     for name in (".git/config", "src/.env.local", "Makefile"):
         user.make(f"code/{name}", "old\n")
     options = ("--try", "--app", "agent", "--policy", str(user.home / "agent.yaml"))
-    script = "cd code; cat .git/config src/.env.local; ls -A . src; echo x > src/x; echo x > Makefile"
-    assert run(user, script, *options).stdout == ".:\n.git\nMakefile\nsrc\n\nsrc:\nmain.py\n"
+    script = "cat .git/config src/.env.local; ls -A . src; echo x > src/x; echo x > Makefile"
+    assert run(user, script, *options, inside=True).stdout == ".:\n.git\nMakefile\nsrc\n\nsrc:\nmain.py\n"
     told = user.policyfs("try", "diff", "--names").stdout
     assert told == "~ Makefile  (content, time)  [refused: no rule allows it]\n+ src/x\n"
     assert user.policyfs("try", "commit", "--paths", "src/*").stdout == "src/x\n"
@@ -230,8 +233,8 @@ def test_a_strangers_script_sorts_photos_as_its_page_says(user: OrdinaryUser) ->
     photo.write_bytes(original)
     user.make("code/Private/p.txt", "private\n")
     options = ("--try", "--app", "script", "--policy", str(user.home / "script.yaml"))
-    script = "cd code; ls; mkdir sorted; cp photo.jpg sorted; rm photo.jpg"
-    assert run(user, script, *options).stdout == "photo.jpg\nsrc\n"
+    script = "ls; mkdir sorted; cp photo.jpg sorted; rm photo.jpg"
+    assert run(user, script, *options, inside=True).stdout == "photo.jpg\nsrc\n"
     said = user.policyfs("try", "commit")
     assert said.stdout == "sorted\nsorted/photo.jpg\n", said
     assert photo.read_bytes() == original

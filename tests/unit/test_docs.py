@@ -67,7 +67,7 @@ def test_every_command_in_the_documents_is_one(page: Path, line: str) -> None:
         for word in words[3:]:
             assert word == "-s" or compile(word, str(page), "exec")
     else:
-        assert line in SET_UP, "a command that no test knows"
+        assert words[0] == "cd" or line in SET_UP, "a command that no test knows"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_id)

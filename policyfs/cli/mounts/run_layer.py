@@ -32,12 +32,12 @@ def run_on_layer(
             args.policy = layer.write_policy(policy_text)
         code = in_view(args, user, lambda view: _run(args, command, layer, view))
     finally:
-        is_full, place = layer.is_full(), shown(str(layer.place))
+        is_full = layer.is_full()
         is_kept = layer.drop_if_empty()
         layer.close()
     if is_full:
         told = "what the command wrote last may be missing; make room before a commit, or drop the layer"
-        print(f"policyfs: the disk of the layer is full ({place}): {told}", file=sys.stderr)
+        print(f"policyfs: the disk of the layer is full ({shown(str(layer.place))}): {told}", file=sys.stderr)
     if is_kept:
         name = layer.name
         told = f"`policyfs try diff {name}` shows it, `try commit {name}` puts it into the store"
