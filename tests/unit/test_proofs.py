@@ -32,6 +32,7 @@ WHAT_IS_KEPT = (
     proofs._of_redaction,
 )
 PROOF = "tests/attack/test_doors.py::test_it_is_open"
+WHOLE = "tests/redaction/test_doors.py"
 
 
 def settled_anew() -> frozenset[str]:
@@ -69,14 +70,27 @@ def test_a_proof_is_settled_until_its_files_change(
     assert settled_anew() == (frozenset([PROOF]) if is_settled else frozenset())
 
 
+@pytest.mark.parametrize("file", [PROOF.replace("::", " "), WHOLE])
+def test_another_python_runs_all_anew(tree: Path, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+    (tree / WHOLE).parent.mkdir()
+    (tree / WHOLE).write_text("")
+    proofs.LIST.write_text(f"none {file}\n")
+    monkeypatch.setattr("sys.argv", ["proofs", "--write"])
+    for name in proofs._TOOLS:
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text("")
+    proofs._of_redaction.cache_clear()
+    proofs.main()
+    assert settled_anew()
+    monkeypatch.setattr("platform.python_version_tuple", lambda: ("3", "15", "0"))
+    assert not settled_anew()
+
+
 def test_each_proof_on_the_list_is_there() -> None:
     for line in proofs.LIST.read_text("utf-8").splitlines():
         _, file, *names = line.split()
         tree = ast.parse((CHECKOUT / file).read_bytes())
         assert set(names) <= {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, file
-
-
-WHOLE = "tests/redaction/test_doors.py"
 
 
 @pytest.mark.parametrize(

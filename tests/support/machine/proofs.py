@@ -9,7 +9,7 @@ file. While the digest is the one of now, `make test` leaves them out; `make pro
 Proofs are what must fail where a guard is missing; their names follow in the line. They hang on the file, its
 conftest.py, and what it imports of tests/ and policyfs/; on the modules of the guards that it names, and what
 these import of policyfs/, which is what they patch; on the C sources, if one of these is their Python side or
-the file compiles them.
+the file compiles them. All hang on the version of Python, such as 3.11.
 
 A line without names is a whole file of tests of redaction, which look at bytes and at nothing else. They hang
 on all that the file imports, directly or not, on all of redaction and its samples, on the libraries of
@@ -108,7 +108,7 @@ def _guards(named: set[str]) -> Iterator[Path]:
 
 
 def _digest(file: str, names: list[str]) -> str:
-    test, digest = CHECKOUT / file, hashlib.sha256()
+    test, digest = CHECKOUT / file, hashlib.sha256(f"{platform.python_version_tuple()[:2]}".encode())
     if not names:
         digest.update(f"{platform.freedesktop_os_release().get('VERSION_ID')}".encode())
     for path in sorted(hangs_on(test) if names else hangs_on(test) | reached_by(test) | _of_redaction()):
