@@ -2,9 +2,9 @@
 
     python3 -m tests.debian13.package [--suite trixie] [--root DIR] [--arm64]
 
-The two builds must have the same bytes, and lintian must report no error. package.sh has what is tried, and
-first_minutes.sh, with Docker, in Debian 13 (an older Compose does not replace volumes); with --arm64
-(`make try-arm64`) arm64.sh cross-builds the package for that architecture, and mounts nothing.
+The two builds must have the same bytes, and lintian must report no error. first_try.sh and package.sh have
+what is tried, and first_minutes.sh, with Docker, in Debian 13 (an older Compose does not replace volumes); with
+--arm64 (`make try-arm64`) arm64.sh cross-builds the package for that architecture, and mounts nothing.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from tests.support.samples import jpegs
 
 CLIENTS: Final = Path(__file__).with_name("clients.py")
 TRIED: Final = Path(__file__).with_name("package.sh")
+TRY: Final = Path(__file__).with_name("first_try.sh")
 MINUTES: Final = Path(__file__).with_name("first_minutes.sh")
 DOCKERD: Final = CHECKOUT / "tests/support/machine/dockerd.sh"
 PIXEL: Final = base64.b64decode(
@@ -91,13 +92,13 @@ def tried(builder: Path, fresh: Path, suite: str) -> int:
         [package] = (builder / directory).glob("*.deb")
         shutil.copy(package, place / name)
     [wheel], [sdist] = (builder / "wheels").glob("*.whl"), (builder / "wheels").glob("*.tar.gz")
-    for file in (wheel, sdist, CLIENTS, TRIED, MINUTES, DOCKERD):
+    for file in (wheel, sdist, CLIENTS, TRIED, TRY, MINUTES, DOCKERD):
         shutil.copy(file, place)
     photo = jpegs.with_segments(PIXEL, jpegs.exif_segment(jpegs.exif()))
     (place / "photo.jpg").write_bytes(photo)
     for name in ("resolv.conf", "hosts"):
         shutil.copy(Path("/etc", name), fresh / "etc" / name)
-    script = f"sh ./{TRIED.name} old.deb new.deb *.whl *.tar.gz"
+    script = f"sh ./{TRY.name} new.deb && sh ./{TRIED.name} old.deb new.deb *.whl *.tar.gz"
     if suite != "bookworm":
         script += " && rm -rf /srv/media /srv/kept /etc/policyfs /var/l*/policyfs"
         script += f" && sh ./{MINUTES.name} new.deb photo.jpg"

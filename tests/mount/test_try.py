@@ -7,12 +7,16 @@ import os
 import shutil
 import stat
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
+from tests.support.machine.counts import count
 from tests.support.mount.tries import APP, Tries
 
+KILLS, FILES = count(2, 20), count(1200, 12_000)
+"""Of a commit, which takes 500 files at a time."""
 pytestmark = pytest.mark.mount
 
 
@@ -162,18 +166,20 @@ def test_only_some_paths_are_committed_and_a_layer_goes_on(tries: Tries) -> None
 
 
 def test_a_killed_commit_is_resumed(tries: Tries) -> None:
-    tries.shell("for n in $(seq 1200); do echo $n > open/$n; done; echo changed > open/a.txt")
-    for _ in range(2):
+    tries.deadline_s = 600.0
+    tries.shell(f"for n in $(seq {FILES}); do echo $n > open/$n; done; echo changed > open/a.txt")
+    for number in range(KILLS):
         with tries.start("try", "commit", "--json") as process:
             assert process.stdout is not None
             process.stdout.readline()  # the first batch is in the store, and it is at the second
+            time.sleep(number % 10 * 0.03)
             process.kill()
     assert tries.policyfs("try", "list").stdout.endswith("; a commit was interrupted: commit again\n")
     told = tries.commit()
     assert told and set(told.values()) == {""}
     assert tries.layers() == []
     assert {int(path.name): path.read_text() for path in (tries.at / "open").glob("[0-9]*")} == {
-        number: f"{number}\n" for number in range(1, 1201)
+        number: f"{number}\n" for number in range(1, FILES + 1)
     }
     assert (tries.at / "open/a.txt").read_text() == "changed\n"
 
