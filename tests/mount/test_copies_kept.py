@@ -35,7 +35,7 @@ def test_more_than_a_thousand_small_files_are_looked_at_once(mounts: Mounts, emp
     for number in range(FILES):
         (empty_store / f"{number}.png").write_bytes(PICTURE)
     mount = mounts.start(POLICY, empty_store)
-    assert call_as(GALLERY, _read_all, mount.mountpoint) == FILES
+    assert call_as(GALLERY, _read_all, mount.mountpoint, deadline_s=100) == FILES
     before = mount.status()
     assert before["copies"]["count"] == FILES
     assert call_as(GALLERY, _read_all, mount.mountpoint) == FILES
