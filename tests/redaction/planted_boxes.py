@@ -619,6 +619,11 @@ MOVIES: Final[Plants] = {
         "",
         lambda: movies.fragmented(0x20000, more=_udta(*[_NAMED] * 300, SPOT)).replace(b"isom", b"qt  "),
     ),
+    "in telemetry seven deep": Plant(MP4, "isobmff/gpmf.py _MAX_DEPTH", lambda: in_gpmf(7, 0)),
+    "in telemetry behind 2,100 values": Plant(MP4, "isobmff/gpmf.py _MAX_ENTRIES", lambda: in_gpmf(1, 2100)),
+    "in a text of telemetry of 300 bytes": Plant(
+        MP4, "isobmff/gpmf.py _MAX_TEXT_BYTES", lambda: in_gpmf(1, 0, 280)
+    ),
     "in telemetry of 300 seconds": Plant(
         MP4,
         "isobmff/gpmf.py _MAX_KNOWN",
@@ -785,3 +790,14 @@ SOAK: Final[Plants] = {
     ),
 }
 PLANTS: Final[Plants] = TIFFS | HEIFS | JP2S | MOVIES | NUMBERS
+
+
+def in_gpmf(depth: int, values: int, size: int = 0) -> bytes:
+    """GoPro's telemetry with a text, so deep, behind so many values, behind so many letters."""
+    inside = gpmf.klv(b"CTRX", b"B", b"\1\1\1\1") * values + gpmf.klv(
+        b"STNM", b"c", b"x " * (size // 2) + PLACE
+    )
+    for _ in range(depth):
+        inside = gpmf.klv(b"STRM", b"\0", inside) if len(inside) < 0xFFFF else inside
+    sample = gpmf.klv(b"DEVC", b"\0", inside)
+    return movies.movie(movies.Track(), movies.Track(b"meta", b"gpmd", (sample,), number=2))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from tests.redaction.planted import PLACE, Plant, Plants
-from tests.support.samples import gpmf, jpegs, motion, pngs
+from tests.support.samples import jpegs, motion, pngs
 from tests.support.samples.hidden import mp4_trailer
 from tests.support.samples.jpegs import COM, EOI, exif, exif_segment, ifd, long, plain, segment, text, tiff
 
@@ -215,11 +215,6 @@ JPEGS: Final[Plants] = {
         JPEG, "jpeg/segments.py _COLOUR_BYTES", lambda: photo(segment(0xED, b"Adobe_CM" + bytes(3) + PLACE))
     ),
     "behind AVI1": Plant(JPEG, "", lambda: photo(segment(0xE0, b"AVI1" + bytes(10) + PLACE))),
-    "in GPMF seven deep": Plant(JPEG, "isobmff/gpmf.py _MAX_DEPTH", lambda: in_gpmf(7, 0)),
-    "in GPMF behind 2,100 values": Plant(JPEG, "isobmff/gpmf.py _MAX_ENTRIES", lambda: in_gpmf(1, 2100)),
-    "in a text of GPMF of 300 bytes": Plant(
-        JPEG, "isobmff/gpmf.py _MAX_TEXT_BYTES", lambda: in_gpmf(1, 0, 280)
-    ),
     "in IPTC behind 4,000 records": Plant(
         JPEG,
         "core/cleaners.py MAX_TEXTS_BYTES",
@@ -250,16 +245,6 @@ def long_description(words: int) -> bytes:
 
 def pieces(data: bytes, size: int) -> Iterator[bytes]:
     yield from (data[at : at + size] for at in range(0, len(data), size))
-
-
-def in_gpmf(depth: int, values: int, size: int = 0) -> bytes:
-    """GoPro's settings with a text, so deep, behind so many values, behind so many letters."""
-    inside = gpmf.klv(b"CTRX", b"B", b"\1\1\1\1") * values + gpmf.klv(
-        b"STNM", b"c", b"x " * (size // 2) + PLACE
-    )
-    for _ in range(depth):
-        inside = gpmf.klv(b"STRM", b"\0", inside) if len(inside) < LONGEST else inside
-    return photo(segment(0xE6, b"GoPro\0" + gpmf.klv(b"DEVC", b"\0", inside)))
 
 
 _COORDINATES: Final = "core/coordinates.py "

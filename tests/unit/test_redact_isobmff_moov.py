@@ -130,7 +130,6 @@ def test_no_more_tracks_than_any_honest_film_has() -> None:
         (full(b"stz2", u32(16, 2), u16(5, 6), SECRET), 20),
         (full(b"stz2", u32(8, 3), b"\5\6\7", SECRET), 19),
         (full(b"stz2", u32(4, 3), b"\x56\x70", SECRET), 18),
-        (full(b"padb", u32(3), b"\x12\x30", SECRET), 14),
         (full(b"stts", u32(1, 2, 3), SECRET), 20),
         (full(b"stss", u32(1, 2), SECRET), 16),
         (full(b"co64", u32(1, 0, 9), SECRET), 20),

@@ -629,7 +629,6 @@ def test_what_writers_leave_in_free_space(place):
         (box(b"mvex", full(b"trep", u32(1))), b""),
         (box(b"udta", box(b"hinf", box(b"trpy", bytes(8)))), b""),
         (box(b"udta", box(b"hnti", box(b"sdp ", b"m=video 0 RTP/AVP 96\r\n"))), b""),
-        (b"", full(b"padb", u32(2), b"\x11")),
     ],
 )
 def test_boxes_of_numbers_stay(moov, table):

@@ -10,14 +10,12 @@ from policyfs.redact.jpeg.markers import APP0, COM, Segment
 from policyfs.redact.jpeg.segments import (
     APP1,
     APP2,
-    APP6,
     APP12,
     APP13,
     APP14,
     DUCKY_HEADER,
     EXIF_HEADER,
     GAIN_MAP_HEADER,
-    GOPRO_HEADER,
     ICC_HEADER,
     LOOKED_INTO,
     MPF_HEADER,
@@ -76,7 +74,7 @@ def test_a_segment_that_nobody_knows_becomes_zeros(code: int) -> None:
     (segment,) = clean((code, b"what " + PLACE))
     assert segment.new == bytes(5 + len(PLACE))
     assert [(note.container, note.tells) for note in segment.notes] == [(f"APP{code - APP0}", UNKNOWN)]
-    assert (code in LOOKED_INTO) == (code in (APP0, APP1, APP2, APP6, APP12, APP13, APP14))
+    assert (code in LOOKED_INTO) == (code in (APP0, APP1, APP2, APP12, APP13, APP14))
 
 
 @pytest.mark.parametrize(
@@ -167,10 +165,6 @@ PHOTOSHOP_6 = bytes.fromhex("41646f62650064400000000103001003020306") + bytes(12
 )
 def test_segments_of_numbers_stay_and_nothing_behind_them(code: int, payload: bytes, left: bytes) -> None:
     assert one(code, payload) == left
-
-
-def test_two_segments_of_telemetry_go_because_readers_join_them() -> None:
-    assert not any(any(s.new) for s in clean((APP6, GOPRO_HEADER + b"ab"), (APP6, GOPRO_HEADER + b"cd")))
 
 
 @pytest.mark.parametrize("head", [b"Exif\0\0", b"Exif\0\xff", b"eXIF\0\0", b"abExif\0\0", b"abcdExif\0\0"])

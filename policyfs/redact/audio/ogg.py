@@ -1,4 +1,4 @@
-"""Ogg files (RFC 3533) with Vorbis, Opus, Speex, FLAC, Theora and Skeleton streams.
+"""Ogg files (RFC 3533) with Vorbis, Opus, Speex, FLAC, and Theora streams.
 
 The locator joins the headers of each logical stream from their pages, cleans them, and puts them back into
 the same bytes. If a comment list is shorter than before, zeros follow it within its packet; all these codecs
@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import Final
 
 from policyfs.redact.audio.flac import COMMENTS, PADDING, PICTURE, SEEKTABLE, seeks_only
@@ -29,7 +28,7 @@ from policyfs.redact.audio.ogg_pages import (
     walk,
 )
 from policyfs.redact.core.appended import find_appended
-from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, shifted
 from policyfs.redact.core.edits import MAX_BLOCK_BYTES, Edits
 from policyfs.redact.core.kept_values import told_in_kept
@@ -37,7 +36,8 @@ from policyfs.redact.core.patches import ByteSource, MemorySource, apply
 from policyfs.redact.core.tag_names import told
 from policyfs.redact.tags.vorbis import clean_comments, clean_picture
 
-_TEXT_STREAMS: Final = (b"\x80kate", b"CMML", b"\x01text", b"Annodex")
+_OTHER_STREAMS: Final = (b"\x80kate", b"CMML", b"\x01text", b"Annodex", b"fishead\0")
+"""First bytes of streams that are not played: captions, and what Skeleton says of the others."""
 _COMMENT_HEADS: Final = {
     b"vorbis": b"\x03vorbis",
     b"theora": b"\x81theora",
@@ -57,7 +57,6 @@ _FIRST_HEADS: Final = {
     b"Speex   ": b"Speex",
     b"\x7fFLAC": b"FLAC",
     b"\x80theora": b"theora",
-    b"fishead\0": b"Skeleton",
 }
 _FLAC_FIRST: Final = re.compile(rb"\x7fFLAC.{4}fLaC.\0\0\x22.{34}", re.DOTALL)
 _FIRST_BYTES: Final = {b"vorbis": 30, b"Opus": 19, b"Speex": 80, b"FLAC": 51, b"theora": 42}
@@ -154,7 +153,7 @@ class _Locator:
         stream = self.streams.get(page.serial)
         if stream is None or stream.ended:
             self.inner.budget.part(2)
-            tag = "page" if stream is not None or page.serial not in self.streams else "stream of texts"
+            tag = "page" if stream is not None or page.serial not in self.streams else "other stream"
             self.edits.zero(page.start, page.end, tag)
             self.pages.append(page)
             return
@@ -183,9 +182,9 @@ class _Locator:
         head = self.edits.source.read(page.start, min(16, sum(page.lacing[: ended + 1])))
         codec = next((codec for mark, codec in _FIRST_HEADS.items() if head.startswith(mark)), None)
         if codec is not None:
-            self.media += codec != b"Skeleton"
+            self.media += 1
             self.streams[page.serial] = _Stream(codec)
-        elif head.startswith(_TEXT_STREAMS) or not head.strip(b"\0"):
+        elif head.startswith(_OTHER_STREAMS) or not head.strip(b"\0"):
             self.streams[page.serial] = None
         else:
             raise NotThisKindError("a stream in it has an unknown codec")
@@ -251,11 +250,6 @@ class _Locator:
 
     def _cleaned(self, stream: _Stream, number: int, data: bytes) -> bytes | None:
         """Return the new bytes of a header packet; None for zeros. Set ``stream.done`` after the last one."""
-        if stream.codec == b"Skeleton":
-            new = clean_skeleton(data, self.inner.hide)
-            if new != data:
-                self._note(stream, 0, len(data), "Skeleton", UNKNOWN)
-            return new
         if number == 0:
             return self._first(stream, data)
         if stream.codec == b"FLAC":
@@ -362,53 +356,3 @@ class _Locator:
                 new = bytearray(apply(old, [patch.shifted(-page.at) for patch in mine]))
                 new[22:26] = bytes(4)
                 self.edits.put(page.at + 22, old[22:26], page_checksum(bytes(new)).to_bytes(4, "little"))
-
-
-# ------------------------------------------------------------------ Skeleton
-
-_HEAD_BYTES: Final = 80
-_INDEX_HEAD_BYTES: Final = 42
-_TIME: Final = slice(44, 64)
-_BONE_HEAD_BYTES: Final = 52
-_PLAIN: Final = frozenset(
-    {b"", b"content-type", b"role", b"language", b"altitude", b"display-hint", b"trackorder"}
-    | {b"trackdependencies"}
-)
-"""Headers that describe how to play a stream. (The altitude is the order of overlaid pictures.)"""
-_NAMING: Final = frozenset({b"title", b"name"})
-
-
-def clean_skeleton(data: bytes, hide: Tells) -> bytes:
-    """Return the new bytes of a Skeleton packet, as many as before. hide: the categories to remove."""
-    new = bytearray(data)
-    if data.startswith(b"fishead\0"):
-        new[_HEAD_BYTES:] = bytes(len(data[_HEAD_BYTES:]))
-        if hide & Tells.TIME:
-            new[_TIME] = bytes(len(data[_TIME]))
-        if told(hide, NOTHING, bytes(new[8:])):
-            new[8:] = bytes(len(new) - 8)
-    elif data.startswith(b"fisbone\0"):
-        words = data[_BONE_HEAD_BYTES:]
-        if told(hide, NOTHING, data[8:_BONE_HEAD_BYTES]):
-            new[:] = bytes(len(data))
-        elif told(hide, _tells(words), words):
-            new[_BONE_HEAD_BYTES:] = bytes(len(words))
-    elif data and not (data.startswith(b"index\0") and _is_index(data, hide)):
-        new[:] = bytes(len(data))
-    return bytes(new)
-
-
-def _tells(words: bytes) -> Tells:
-    names = {line.partition(b":")[0].strip().lower() for line in re.split(rb"[\r\n]+", words)}
-    names -= _PLAIN
-    return NOTHING if not names else Tells.PEOPLE if names <= _NAMING else UNKNOWN
-
-
-def _is_index(data: bytes, hide: Tells) -> bool:
-    """Return True if a packet holds only key points: pairs of numbers with 7 bits in each byte."""
-    points = data[_INDEX_HEAD_BYTES:]
-    ends = [at for at, byte in enumerate(points) if byte & 0x80]
-    longest = max((after - at for at, after in pairwise([-1, *ends])), default=0)
-    paired = len(ends) == 2 * int.from_bytes(data[10:18], "little")
-    whole = not points or (bool(ends) and ends[-1] == len(points) - 1)
-    return paired and whole and longest <= 9 and not told(hide, NOTHING, data[6:_INDEX_HEAD_BYTES])

@@ -15,10 +15,9 @@ from typing import Final
 from policyfs.domain import Patch
 from policyfs.redact.core.block_starts import holds_metadata
 from policyfs.redact.core.categories import UNKNOWN, Tells
-from policyfs.redact.core.cleaners import Cleaned, Found, Inner, Note
+from policyfs.redact.core.cleaners import Found, Inner, Note
 from policyfs.redact.core.free_text import told_in
-from policyfs.redact.core.kept_values import told_in_kept
-from policyfs.redact.core.patches import ByteSource, MemorySource, apply, in_order, zeros
+from policyfs.redact.core.patches import ByteSource, zeros
 
 MAX_SAMPLES: Final = 20_000
 MAX_BYTES: Final = 64 << 20
@@ -151,21 +150,3 @@ class Telemetry:
             budget.part()
             self._texts[value] = told_in(value, self.inner.hide) if budget.look(len(value)) else UNKNOWN
         return self._texts[value]
-
-
-def clean_gpmf(data: bytes, inner: Inner) -> Cleaned | None:
-    """Clean a block of GPMF outside of a track. Return None if the whole block must be removed.
-
-    A block must be removed if it is not GPMF, if OTHER is hidden (the settings in the block are of this
-    category), or if its numbers hold a block of metadata or a place.
-    """
-    if inner.hide & Tells.OTHER or len(data) < _HEAD_BYTES or not data.startswith(tuple(_NESTED)):
-        return None
-    telemetry = Telemetry(MemorySource(data), inner)
-    telemetry.sample(0, len(data))
-    found = telemetry.found()
-    new = apply(data, in_order(found.patches, len(data)))
-    broken = any(note.broken for note in found.notes)
-    if broken or told_in_kept(new, inner.hide & Tells.LOCATION, inner.budget, numbers=True):
-        return None
-    return Cleaned(new, tuple(found.notes))

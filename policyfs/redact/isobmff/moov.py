@@ -14,7 +14,7 @@ from policyfs.redact.core.tag_names import is_language
 from policyfs.redact.isobmff.box_edits import Block, name_of
 from policyfs.redact.isobmff.box_rules import BoxWalk, Rule, container, fixed_size, rules, searched, table
 from policyfs.redact.isobmff.boxes import Box
-from policyfs.redact.isobmff.sample_boxes import SAMPLE_BOXES, TEXT, padding_bits, sample_flags
+from policyfs.redact.isobmff.sample_boxes import SAMPLE_BOXES, TEXT, sample_flags
 from policyfs.redact.isobmff.stsd import NO_ENTRIES, clean_entries
 from policyfs.redact.isobmff.tracks import Movie, Track
 from policyfs.redact.isobmff.udta import XMP_UUID, clean_handler
@@ -161,7 +161,6 @@ def _stsd(walk: BoxWalk, box: Box) -> None:
 
 
 def _tref(walk: BoxWalk, box: Box) -> None:
-    """Clean ``tref``, the references to other tracks. Only lists of track numbers stay."""
     block = walk.block
     boxes = block.children(box)
     for child in boxes:
@@ -175,7 +174,6 @@ def _tref(walk: BoxWalk, box: Box) -> None:
 
 
 def _dref(walk: BoxWalk, box: Box) -> None:
-    """Clean ``dref``, the data references: remove paths and aliases of other files."""
     block = walk.block
     boxes = block.children(box, 8)
     for child in boxes:
@@ -243,13 +241,11 @@ _STBL: Final = rules(
     stz2=searched(_sizes),
     stco=table(8, 4),
     co64=table(8, 8),
-    padb=padding_bits,
     **SAMPLE_BOXES,
 )
 
 
 def _stbl(walk: BoxWalk, box: Box) -> None:
-    """Clean ``stbl``. The number of samples is in its table of sizes."""
     dependencies = {b"sdtp": sample_flags(box, (b"stsz", b"stz2"), 8)}
     container({**_STBL, **dependencies})(walk, box)
 

@@ -240,7 +240,6 @@ class _Locator:
         return None
 
     def _behind(self, unread: list[tuple[int, int]]) -> None:
-        """Turn the bytes behind the last box into a ``free`` box."""
         last = self.boxes.boxes[-1]
         start = last.start if self._is_open(last) else self.boxes.rest
         end = self.source.size

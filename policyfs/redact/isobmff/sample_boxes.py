@@ -1,6 +1,6 @@
 """Boxes that describe a track's samples, except the boxes of sample sizes, offsets and times.
 
-They describe groups and dependencies. Bytes behind the last value become zeros, except in ``csgp``.
+They describe groups and dependencies. Bytes behind the last value become zeros.
 Source: ISO/IEC 14496-12 section 8.
 """
 
@@ -47,7 +47,6 @@ def sample_flags(parent: Box, kinds: Collection[bytes], at: int) -> Rule:
 
 
 def _count(block: Block, entries: int) -> None:
-    """Count entries of a table that are read one by one. Raises TooMuchError."""
     (block.parts or block.inner.budget).part(entries // _ENTRIES_PER_PART)
 
 
@@ -64,13 +63,6 @@ def _groups(walk: BoxWalk, box: Box) -> None:
         block.free(box, walk.where)
     else:
         walk.trim(box, at + 4 + 8 * block.number(at))
-
-
-def _packed_groups(walk: BoxWalk, box: Box) -> None:
-    """Clean ``csgp``, which has the data of ``sbgp`` in fewer bits."""
-    block = walk.block
-    if not _is_known(block, box) or TEXT.search(block.data, box.body + 8, box.end) is not None:
-        block.free(box, walk.where)
 
 
 def _descriptions(walk: BoxWalk, box: Box) -> None:
@@ -106,20 +98,9 @@ def _end_of_descriptions(block: Block, box: Box) -> int | None:
     return at if at <= box.end else None
 
 
-def _padding_bits(walk: BoxWalk, box: Box) -> None:
-    """Clean ``padb``: half a byte for each sample. Further bytes become zeros."""
-    block, body = walk.block, box.body
-    if walk.holds(box, 8):
-        walk.trim(box, body + 8 + (block.number(body + 4) + 1) // 2)
-
-
-padding_bits: Final = searched(_padding_bits)
-
-
 SAMPLE_BOXES: Final[Mapping[str, Rule]] = {
     "sgpd": searched(_descriptions),
     "sbgp": searched(_groups),
-    "csgp": searched(_packed_groups),
 }
 """Rules for the boxes that may be in a sample table (``stbl``) and in a track fragment (``traf``)."""
 FRAGMENT_RULES: Final = rules(**SAMPLE_BOXES, tfdt=fixed_size(8, 12))

@@ -16,7 +16,6 @@ from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.free_text import bytes_tell_place
 from policyfs.redact.isobmff.box_edits import Block, name_of
 from policyfs.redact.isobmff.boxes import HEADER_BYTES, Box
-from policyfs.redact.isobmff.gpmf import clean_gpmf
 from policyfs.redact.isobmff.udta_names import ITEMS, TEXT_ATOMS, USER_DATA, free_form_tells, key_tells
 from policyfs.redact.tags.id3 import clean_id3, tag_size
 
@@ -74,10 +73,6 @@ def _user_datum(block: Block, box: Box) -> None:
         _xmp(block, box)
     elif kind in FREE_KINDS:
         block.wipe(box.body, box.end, "udta", name_of(kind), UNKNOWN)
-    elif kind == b"GPMF":
-        body = block.body(box)
-        if not block.replace(box.body, len(body), clean_gpmf(body, block.inner), "udta", "GPMF"):
-            block.free(box, "udta")
     elif kind == b"CNTH":
         _thumbnail(block, box)
     else:

@@ -24,7 +24,6 @@ from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.exif import tags
 from policyfs.redact.exif.exif import MAX_ENTRIES, clean_tiff
 from policyfs.redact.exif.ifd import read_entries, read_header
-from policyfs.redact.isobmff.gpmf import clean_gpmf
 from policyfs.redact.jpeg.markers import APP0, COM, Segment
 
 EXIF_HEADER: Final = b"Exif\0\0"
@@ -35,11 +34,9 @@ MPF_HEADER: Final = b"MPF\0"
 ICC_HEADER: Final = b"ICC_PROFILE\0"
 GAIN_MAP_HEADER: Final = b"urn:iso:std:iso:ts:21496:-1\0"
 DUCKY_HEADER: Final = b"Ducky"
-GOPRO_HEADER: Final = b"GoPro\0"
 
 APP1: Final = APP0 + 1
 APP2: Final = APP0 + 2
-APP6: Final = APP0 + 6
 APP12: Final = APP0 + 12
 APP13: Final = APP0 + 13
 APP14: Final = APP0 + 14
@@ -56,7 +53,7 @@ _ADOBE_TAIL: Final = b"\x03\0\x10\x03\x02\x03\x06" + bytes(12)
 _QUALITY_BYTES: Final = 8
 _COLOUR_HEADER: Final = b"Adobe_CM"
 _COLOUR_BYTES: Final = 11
-LOOKED_INTO: Final = frozenset({COM, APP0, APP1, APP2, APP6, APP12, APP13, APP14})
+LOOKED_INTO: Final = frozenset({COM, APP0, APP1, APP2, APP12, APP13, APP14})
 """Markers of segments that may keep bytes. All other segments become zeros."""
 NAMES: Final = {COM: "COM"} | {APP0 + n: f"APP{n}" for n in range(16)}
 
@@ -88,11 +85,8 @@ class Loaded:
 def clean_segments(segments: Sequence[Segment], payloads: Sequence[bytes], inner: Inner) -> list[Loaded]:
     """Clean all metadata segments of one image; return them in order."""
     loaded = [Loaded(s.code, old, old) for s, old in zip(segments, payloads, strict=True)]
-    telemetry = {id(s) for s in loaded if s.code == APP6 and s.old.startswith(GOPRO_HEADER)}
     for segment in loaded:
-        if len(telemetry) > 1 and id(segment) in telemetry:
-            segment.drop("GPMF", broken=True)  # readers join such segments, but no camera writes several
-        elif not _is_shared(segment):
+        if not _is_shared(segment):
             _clean_one(segment, inner)
     _clean_exif(loaded, inner)
     _clean_photoshop(loaded, inner)
@@ -128,8 +122,6 @@ def _clean_one(segment: Loaded, inner: Inner) -> None:
             segment.drop("gain map")
     elif code == APP12 and old.startswith(DUCKY_HEADER):
         segment.set(_clean_ducky(old, inner))
-    elif code == APP6 and old.startswith(GOPRO_HEADER):
-        segment.set(clean_gpmf(old[len(GOPRO_HEADER) :], inner), len(GOPRO_HEADER))
     elif code == APP14 and old.startswith(b"Adobe") and len(old) >= _ADOBE_BYTES:
         if old[_ADOBE_BYTES:] != _ADOBE_TAIL:
             segment.set(_cut(old, _ADOBE_BYTES, "APP14"))  # decoders read the colour transform here
@@ -164,7 +156,6 @@ def _cut(old: bytes, end: int, name: str) -> Cleaned:
 
 
 def _clean_ducky(old: bytes, inner: Inner) -> Cleaned | None:
-    """Clean "save for web": fields of quality, comment, copyright (tag, length, value)."""
     kept, notes = DUCKY_HEADER, []
     at = len(DUCKY_HEADER)
     while (tag := int.from_bytes(old[at : at + 2])) in (1, 2, 3):
