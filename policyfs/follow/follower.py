@@ -137,7 +137,6 @@ class ChainFollower:
             self._at = self._at._replace(offset=0, line=0)
 
     def _take_data(self) -> bool:
-        """Take some lines of the open segment. Return False if there are none."""
         if self._fd is None:
             return False
         data, info = settled_lines(self._fd, self._at.offset, _MOST), os.fstat(self._fd)

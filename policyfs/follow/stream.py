@@ -56,7 +56,6 @@ class Stream:
             pass
 
     def _round(self, is_stopped: Callable[[], bool]) -> bool:
-        """Write some lines of each hash chain. Return False if there are none."""
         moved, errors = False, dict[str, str]()
         try:
             listing = self._access.chains()

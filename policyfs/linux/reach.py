@@ -188,7 +188,6 @@ class _Tree:
 
 
 def _ways(path: str) -> Iterator[str]:
-    """Yield a path, and all above it."""
     yield path
     while path != "/":
         path = os.path.dirname(path)

@@ -100,8 +100,6 @@ def look_in(table: FrameTable, source: ByteSource, hide: Tells) -> Found:
 
 
 class _Cleaners:
-    """Implementation of cleaners.Inner. It opens embedded files only to a limited depth."""
-
     __slots__ = ("_depth", "budget", "frames_later", "hide")
 
     def __init__(self, hide: Tells, budget: Budget, depth: int, *, frames_later: bool = False) -> None:

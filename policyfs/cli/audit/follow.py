@@ -118,7 +118,6 @@ def _user(name: str) -> pwd.struct_passwd:
 
 
 def _make_directory(path: str, user: pwd.struct_passwd) -> None:
-    """Make the directory of the cursor, owned by the user. Raises PolicyfsError."""
     other = "name a file in another directory with --cursor"
     try:
         make_private(path)

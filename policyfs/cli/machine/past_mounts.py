@@ -125,7 +125,6 @@ def _is_open(path: Path) -> bool:
 
 
 def _own_processes() -> frozenset[int]:
-    """Return the daemons of all mounts, and the processes that have started them."""
     found: set[int] = set()
     for path in control.runtime_dir().glob("*.sock"):
         try:
@@ -141,9 +140,7 @@ def _shared(paths: Iterable[str]) -> Iterator[Past]:
         yield Past(f"mount {path}", f"users can reach it at {shown(path)}, too", f"umount {word(path)}")
 
 
-def _named(
-    found: Iterable[Reach], store: str, containers: Callable[[], list[Container]]
-) -> Iterator[Past]:
+def _named(found: Iterable[Reach], store: str, containers: Callable[[], list[Container]]) -> Iterator[Past]:
     """Yield what processes have, by the names of their containers, units and users. A process of root that is
     in none of these, such as an administrator's shell, counts only if it was given a mount."""
     by_namespace: dict[str, Container] | None = None

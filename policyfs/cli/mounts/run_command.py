@@ -313,7 +313,6 @@ def _become(command: Sequence[str], identity: Identity, here: str, *, at_termina
 
 
 def _take_foreground() -> None:
-    """Make this process group the one that reads the terminal of its session."""
     fd = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})  # a process in the background would stop
     os.tcsetpgrp(fd, os.getpgrp())

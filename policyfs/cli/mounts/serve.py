@@ -272,7 +272,6 @@ def fork_daemon(
 
 
 def _opened_log(file: Path, trail: Path) -> int:
-    """Open a log in the directory of a trail, or elsewhere. Raises PolicyfsError."""
     try:
         # nobody else may look into the trail root
         for directory in [trail.parent, trail] if file.parent == trail else [file.parent]:
@@ -286,7 +285,6 @@ def _opened_log(file: Path, trail: Path) -> int:
 
 
 def _opened(mountpoint: str) -> int:
-    """Open the mountpoint for the daemon (MountOptions.place_fd). Raises PolicyfsError."""
     try:
         return os.open(mountpoint, os.O_PATH | os.O_CLOEXEC)
     except OSError as error:

@@ -173,7 +173,6 @@ def _chosen(globs: Sequence[str]) -> Callable[[bytes], bool]:
 
 
 def _opened(name: str | None, stack: contextlib.ExitStack) -> Layer:
-    """Open a layer whose store is there. Raises PolicyfsError."""
     layer = layers.named(name)
     stack.callback(layer.close)
     store = layer.about["options"]["store"]

@@ -209,7 +209,6 @@ def _replace(real: str, text: bytes, known: bytes | None) -> None:
 
 
 def _remove(real: str, refusal: PolicyfsError) -> None:
-    """Remove a file after a refusal. Raises PolicyfsError."""
     try:
         on_file(real, os.unlink)
     except (OSError, PolicyfsError) as error:

@@ -116,7 +116,6 @@ class MatrixText:
                 yield f"{whose}{words}:{self._letters(right)}"
 
     def _words(self, kinds: set[str]) -> list[str]:
-        """Return words for a set of kinds (of Matrix.kinds)."""
         negated = self._kinds[0] in kinds
         named = {*self._kinds} - kinds if negated else kinds
         majors = {kind.split("/")[0] for kind in named if kind.endswith("\0kind")}

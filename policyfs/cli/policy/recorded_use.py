@@ -78,7 +78,8 @@ def _open_writers(
     ends = {number for number, event in classes.items() if event.operation == "release"}
     chosen = ",".join(map(str, opens | ends))
     rows = portion.index.select(
-        "class, path, handle", before,
+        "class, path, handle",
+        before,
         f"AND handle IS NOT NULL AND line > {start} AND class IN ({chosen}) ORDER BY line",
     )
     for number, path, handle in rows:

@@ -189,7 +189,6 @@ def _rule(
 
 
 def _tops(paths: Iterable[str]) -> list[str]:
-    """Return the paths that are not below another, sorted."""
     found = sorted(set(paths))
     return [path for path in found if not any(path != one and _below(path, one) for one in found)]
 
@@ -203,7 +202,6 @@ def _quoted(path: str) -> str:
 
 
 def _tree(path: str) -> str:
-    """Return the glob that matches a path and everything below it."""
     return f"{_quoted(path)}/***"
 
 

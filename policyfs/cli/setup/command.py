@@ -152,7 +152,6 @@ def _is_undone(site: Site, users: Sequence[User], questions: Questions) -> bool:
 
 
 def _add(site: Site, users: Sequence[User], compose: ComposeFile | None, questions: Questions) -> int:
-    """Add what is new to a site."""
     listed = site.file.removesuffix(".site.yaml") + LIST
     known = {name for mount in site.mounts for name in mount.users}
     _ask(questions, [user for user in users if not known & {user.unit, user.container}])
@@ -176,7 +175,6 @@ def _add(site: Site, users: Sequence[User], compose: ComposeFile | None, questio
 
 
 def _ask(questions: Questions, users: Sequence[User]) -> None:
-    """Ask what the programs that policyfs knows may lose."""
     for user in users:
         targets = {target: one.path for target, one in user.targets.items()}
         user.narrowed = asked(questions, user.access(), user.image, user.unit, targets)
@@ -231,7 +229,6 @@ def _note(access: Access, target: Target) -> str:
 
 
 def _tell(users: Sequence[User], files: dict[str, str], override: Override | None) -> None:
-    """Print what each user gets where, and the files."""
     for user in users:
         access = user.access()
         its = (f"{shown(at)}{_note(access, one)}" for at, one in user.targets.items())

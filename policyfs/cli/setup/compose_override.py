@@ -141,7 +141,6 @@ def forget(own: str) -> None:
 
 
 def _replaced(text: str, before: str, after: str) -> str:
-    """Replace the last line that is *before*."""
     at = [match.start() for match in _LINE.finditer(text) if match[0] == before][-1]
     return text[:at] + after + text[at + len(before) :]
 

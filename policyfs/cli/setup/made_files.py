@@ -187,7 +187,6 @@ def _of_entries(text: str) -> _Made:
 
 
 def _disown(store: str, paths: Sequence[str]) -> int:
-    """Take the owners of files away that are still there."""
     there = [path for path in paths if os.path.lexists(os.path.join(store, path.lstrip("/")))]
     if not there:
         return EXIT_OK

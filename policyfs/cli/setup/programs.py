@@ -134,7 +134,6 @@ def narrowed(profile: Profile, access: Access, ask: Callable[[Question], bool]) 
 
 
 def _others(profile: Profile, access: Access) -> Question | None:
-    """Ask if the program must keep what others made."""
     if profile.others.not_asked or not replace(access, keep_others=True).adds:
         return None
     return Question(
@@ -146,7 +145,6 @@ def _others(profile: Profile, access: Access) -> Question | None:
 
 
 def _places(profile: Profile, access: Access) -> Question | None:
-    """Ask if places are hidden from the program."""
     hidden = replace(access, hide_places=True)
     if profile.places.not_asked or not (hidden.adds or hidden.reads):
         return None
@@ -163,7 +161,6 @@ def _places(profile: Profile, access: Access) -> Question | None:
 
 
 def _brake(profile: Profile, access: Access) -> Question | None:
-    """Ask if the program is stopped once it has changed many files."""
     if not profile.brake or set(access.changes) <= set(access.own):
         return None
     return Question(

@@ -216,7 +216,6 @@ def _asked(question: str) -> bool:
 
 
 def _told(app: str, seen: _Trail) -> str:
-    """Return a sentence about what an app did."""
     done, days = seen.used.done[app], len(seen.period.days[app])
     refused = seen.used.refused(app, [()])
     told = f"; refused {_times(refused)}" if refused else ""

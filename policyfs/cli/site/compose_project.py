@@ -198,7 +198,6 @@ def _located(tree: Tree, path: str, place: Place) -> Tree:
 
 
 def _entries(value: object) -> Iterator[tuple[str, Tree]]:
-    """Yield the names and mappings in a mapping."""
     value = _unmarked(value)
     for name, one in value.items() if isinstance(value, dict) else ():
         if isinstance(entry := _unmarked(one), dict):
@@ -225,7 +224,6 @@ def _volume(entry: object, path: str, place: Place) -> object:
 
 
 def _replaced(value: Any, place: Place, missing: Missing = lambda _: "") -> Any:
-    """Return a value with its variables replaced."""
     if isinstance(value, Override):
         return Override(_replaced(value.value, place, missing))
     if isinstance(value, dict):
@@ -271,7 +269,6 @@ def _absent(value: object) -> bool:
 
 
 def _texts(value: object) -> list[str]:
-    """Return a text, or a list of texts, as a list."""
     found = _plain(value)
     return [str(one) for one in found] if isinstance(found, list) else [str(found)] if found else []
 

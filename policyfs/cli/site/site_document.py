@@ -1,5 +1,5 @@
-"""The site file: it lists one store, one policy, and the store's mounts. It is read as strictly as a policy.
-"""
+"""The site file: it lists one store, one policy, and the store's mounts. It is read as strictly as a
+policy."""
 
 from __future__ import annotations
 
@@ -231,8 +231,7 @@ class Site(NamedTuple):
 
 
 def label(mount: MountDoc) -> str:
-    """Return the name of a mount within its site file (a list of mounts): the name of its app, or ``shared``.
-    """
+    """Return the name of a mount within its site file: the name of its app, or ``shared``."""
     return mount.app or "shared"
 
 
@@ -352,7 +351,6 @@ def _check_users(part: Part[MountDoc], doc: MountDoc, errors: list[PolicyError])
 
 
 def _check_targets(part: Part[MountDoc], doc: MountDoc, errors: list[PolicyError]) -> None:
-    """Add errors for the targets of a mount, and for keys beside them."""
     others = [key for key in ("path", "directories", *_CHOSEN) if key in doc.model_fields_set]
     long = [one for one in doc.targets if len(place_name(one)) > _LONGEST_NAME]
     pairs = itertools.permutations(doc.targets, 2) if doc.service else ()

@@ -71,7 +71,6 @@ def ask(asked: socket.socket, sources: Sequence[SourceText], code: str = "") -> 
 
 
 def _policy_of(answered: bytes | None) -> Policy:
-    """Return the policy of an answer. Raises PolicyfsError."""
     if not answered:
         raise PolicyfsError("the process that parses the policy has ended without an answer")
     policy, refusal, exit_code = pickle.loads(answered)  # noqa: S301 - of a process of root with our code

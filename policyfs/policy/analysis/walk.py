@@ -114,7 +114,6 @@ class Walk:
 
     @staticmethod
     def _new(spots: Iterable[Spot], seen: set[tuple[object, ...]], most: int) -> Iterator[Spot]:
-        """Yield the classes of paths not reached before. Raise TooHardError beyond *most*."""
         for spot in spots:
             key = (spot.nodes, spot.callers, frozenset(spot.hidden))
             if key not in seen:

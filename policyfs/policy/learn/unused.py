@@ -179,7 +179,6 @@ def _rights(app: str, directory: Directory, engines: Sequence[Engine]) -> Op:
 
 
 def _named(policy: Policy) -> Iterator[Directory]:
-    """Yield the directories that allow rules name."""
     for rule in policy.rules:
         for text in (rule.paths or ()) if rule.effect is Effect.ALLOW else ():
             glob = parse_glob(text)

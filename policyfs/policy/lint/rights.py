@@ -164,7 +164,6 @@ class Rights:
                     return
 
     def _replaced(self, app: App) -> Iterator[Finding]:
-        """Yield a finding if an app may replace files that it reads redacted."""
         if not self._fitting(app, self._enforced[Effect.REDACT]):
             return
         side = self._by_app[app.name][0]

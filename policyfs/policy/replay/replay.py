@@ -240,7 +240,6 @@ class _Case:
         return tuple(sorted({match.rule for match in after.rules if match.effect in causes}))
 
     def _changes(self, was: Decision | None, after: Decision) -> Iterator[Change]:
-        """Yield each change. was: None if only allowed or denied is known."""
         before = was
         if before is None:  # the old answer is only known as allowed or denied
             before = after if after.allowed and self._recorded.allowed else self._as_recorded()

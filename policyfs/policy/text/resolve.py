@@ -318,7 +318,6 @@ def _is_about_words(part: Part[RuleDoc], effect: Effect | None) -> bool:
 
 
 def _words(doc: RuleDoc) -> frozenset[str]:
-    """Return the words of the rule's requirement, with DENY_UNKNOWN for `on_unknown: deny`."""
     required = doc.require
     given = () if required is None else (required.redact, required.no, required.clean)
     words = frozenset(word for words in given for word in words or ())

@@ -343,7 +343,6 @@ class Clusters:
             self.edits.found.patches += void_sum(at)
 
     def _leave(self) -> None:
-        """Leave the frames, and the checksums over frames, to the caller."""
         self.left = self._frames.looks.left()
         for at in sorted(self._sums.keys() - self._touched):
             first = bisect_right(self.left.starts, at)

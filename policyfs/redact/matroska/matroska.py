@@ -134,7 +134,6 @@ class _Locator:
         return end
 
     def _begin(self, at: int) -> None:
-        """Reset the state for the next segment. at: the start of its data."""
         self.tree.segment_start, self.tracks, self.clusters = at, b"", None
         self.tree.file_end, self.tree.clusters_at = self.source.size, set()
         self.indexes, self.known, self.gone = [], set(), set()
@@ -250,7 +249,6 @@ class _Locator:
             self.edits.found.patches += void_patches(self.source, first, checked)
 
     def _attached(self, at: int, end: int, head: Head) -> bool:
-        """Clean one attached file. Return False if nothing of it stays."""
         start, size = at + head.length, head.size or 0
         old = self.source.read(start, size) if size <= MAX_FILE_BYTES else b""
         cleaned = self.tree.clean(tag_names.ATTACHED_FILE, old) if old else None

@@ -46,7 +46,6 @@ def cleaned_header(data: bytes) -> bytes:
 
 
 def _extension(head: bytearray, at: int, end: int) -> int:
-    """Clean the extension of a header. Return the offset behind it."""
     if at >= end:
         raise NotThisKindError("the header of a packet in it is cut off")
     flags, at = head[at], at + 1

@@ -103,7 +103,6 @@ class _Locator:
         self.edits.trailer(at, self.source.size)
 
     def _pack(self, at: int, head: bytes) -> int:
-        """Clean the stuffing of a pack header. Return the end of the header."""
         if len(head) < _PACK_BYTES or head[4] >> 4 == 2:
             return at + _OLD_PACK_BYTES
         if head[4] >> 6 != 1:
@@ -114,7 +113,6 @@ class _Locator:
         return end
 
     def _packet(self, at: int, code: int, length: int) -> int:
-        """Clean a packet of a stated length. Return its end."""
         end = min(self.source.size, at + _HEAD_BYTES + length)
         if code in _VIDEOS or code in _SOUNDS or code == _PRIVATE:
             if not length:
@@ -207,14 +205,12 @@ class _Locator:
         return not told_in_kept(data, inner.hide & Tells.LOCATION, inner.budget, numbers=True)
 
     def _drop(self, at: int, end: int, code: int) -> None:
-        """Turn a packet into padding, unless it is empty."""
         data = self.window.read(at + _HEAD_BYTES, end - at - _HEAD_BYTES)
         if not is_uniform(data):
             self.edits.put(at + 3, bytes((code,)), bytes((_PADDING,)))
             self._stuff(at + _HEAD_BYTES, end, f"stream 0x{code:02x}")
 
     def _stuff(self, start: int, end: int, tag: str) -> None:
-        """Replace the bytes [start, end) by stuffing, unless they are one repeated byte."""
         data = self.window.read(start, max(0, end - start))
         if not is_uniform(data):
             self.edits.found.patches.append(Patch(start, b"\xff" * len(data)))

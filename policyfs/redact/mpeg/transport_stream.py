@@ -265,7 +265,6 @@ class _Locator:
     # --- changes ---
 
     def _put(self, pid: int, old: bytes, new: bytes) -> None:
-        """Replace the first bytes of the section that is held."""
         if old != new:
             held = self.tables[pid]
             self.edits.found.patches += held.placed(difference(0, old, new))
@@ -276,7 +275,6 @@ class _Locator:
             self._note(place, len(old), tag)
 
     def _stuff(self, pid: int, data: bytes, start: int, end: int, base: int) -> None:
-        """Replace data by stuffing, unless it is one repeated byte."""
         old = data[start:end]
         if not is_uniform(old):
             self.edits.found.patches.append(Patch(base + start, _STUFFING * len(old)))

@@ -274,7 +274,6 @@ class _Locator:
         self.found.notes.append(Note(at, end - at, "PDF", "unused object"))
 
     def _blank(self, start: int, end: int, tag: str) -> None:
-        """Zero comments, or other bytes between objects."""
         patches = list(zero_patches(self.source, start, end))
         self.found.patches += patches
         self.found.notes += [Note(start, end - start, "PDF", tag) for _ in patches]
@@ -285,7 +284,6 @@ class _Locator:
 
 
 def _outside(spans: list[tuple[int, int]], others: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Yield the spans that overlap none of *others*. Both lists must be sorted."""
     at = 0
     for start, end in spans:
         while at < len(others) and others[at][1] <= start:

@@ -163,7 +163,6 @@ class ObjectStream:
     def _find(
         self, count: int | None, first: int | None, inner: Inner, room: Room, infos: AbstractSet[int]
     ) -> None:
-        """Record the edits of each object. In ``tidy``, other bytes become spaces."""
         if count is None or first is None or first > len(self.text) or count > MAX_OBJECTS:
             raise NotThisKindError("an object stream in it is malformed")
         head = _COMMENT.sub(lambda found: b" " * len(found[0]), self.text[:first])

@@ -74,7 +74,6 @@ class _Raf:
         return self.found
 
     def _header(self, end: int) -> None:
-        """Clean the texts in the header, which ends at an offset. Raises TooMuchError."""
         camera = Tells.DEVICE
         for start, stop in _OF_THE_CAMERA:
             camera |= self._told(start, stop)

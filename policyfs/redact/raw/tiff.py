@@ -195,7 +195,6 @@ class _File:
             self.pictures.add((start, end))
 
     def _container(self, kind: str, start: int, end: int) -> None:
-        """Clean a picture of another kind than JPEG. Raises NotThisKindError."""
         self.inner.budget.part()
         found = self.inner.file(kind, SliceSource(self.source, start, end - start))
         if found is None or not self.walk.free(start, end):

@@ -171,7 +171,6 @@ def _replaced(text: str, spans: Iterable[Span], encoding: str, offset: int) -> t
 
 
 def _check(text: str) -> None:
-    """Check with expat that the cleaned text is well-formed. Raises MalformedError."""
     try:
         expat.ParserCreate("utf-8").Parse(text.strip("\ufeff \t\r\n").encode("utf-8"), True)
     except expat.ExpatError:

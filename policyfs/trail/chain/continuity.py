@@ -91,7 +91,6 @@ class Joints:
 
 
 def _stated(raw: bytes) -> bytes:
-    """Return the digest that a line states, or an empty text."""
     sealed = chain.split(raw[:-1])
     return sealed.chain.encode("ascii") if sealed else b""
 
