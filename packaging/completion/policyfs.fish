@@ -2,7 +2,7 @@
 function __policyfs_at
     set -l path
     for word in (commandline -opc)[2..-1]
-        if contains -- (string join -- ' ' $path $word) 'init' 'mount' 'run' 'try' 'try list' 'try diff' 'try commit' 'try drop' 'up' 'down' 'unit' 'compose' 'accept' 'umount' 'status' 'reload' 'brake' 'tighten' 'prove' 'policy' 'policy check' 'policy apply' 'policy explain' 'policy diff' 'policy lint' 'policy test' 'policy replay' 'policy learn' 'policy schema' 'policy matrix' 'policy who' 'inspect' 'audit' 'audit search' 'audit show' 'audit summary' 'audit timeline' 'audit who-could' 'audit report' 'audit verify' 'audit export' 'audit follow' 'audit key' 'quarantine' 'quarantine list' 'quarantine show' 'quarantine release' 'quarantine drop' 'undo' 'kept' 'kept list' 'kept show' 'kept restore' 'kept drop' 'owner' 'owner show' 'owner set' 'owner export' 'owner import' 'doctor'
+        if contains -- (string join -- ' ' $path $word) 'init' 'mount' 'run' 'try' 'try list' 'try diff' 'try commit' 'try drop' 'up' 'down' 'unit' 'compose' 'accept' 'umount' 'status' 'reload' 'brake' 'tighten' 'prove' 'policy' 'policy check' 'policy apply' 'policy explain' 'policy diff' 'policy lint' 'policy test' 'policy replay' 'policy learn' 'policy schema' 'policy matrix' 'inspect' 'audit' 'audit search' 'audit show' 'audit summary' 'audit timeline' 'audit who-could' 'audit report' 'audit verify' 'audit export' 'audit follow' 'audit key' 'quarantine' 'quarantine list' 'quarantine show' 'quarantine release' 'quarantine drop' 'undo' 'kept' 'kept list' 'kept show' 'kept restore' 'kept drop' 'owner' 'owner show' 'owner set' 'owner export' 'owner import' 'doctor'
             set -a path $word
         end
     end
@@ -156,7 +156,6 @@ complete -c policyfs -n '__policyfs_at policy' -f -a replay -d 'show what a poli
 complete -c policyfs -n '__policyfs_at policy' -f -a learn -d 'propose a policy that allows what the apps of a trail did'
 complete -c policyfs -n '__policyfs_at policy' -f -a schema -d 'print the JSON Schema of policies, for editors'
 complete -c policyfs -n '__policyfs_at policy' -f -a matrix -d 'show which app may do what at which paths, as a table'
-complete -c policyfs -n '__policyfs_at policy' -f -a who -d 'show which app each user, service and container of this machine is'
 complete -c policyfs -n '__policyfs_at policy' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at policy check' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at policy check' -l at -r -d 'use the exceptions that have not ended at this time, such as 2030-01-31T18:00:00Z (default: now)'
@@ -191,7 +190,6 @@ complete -c policyfs -n '__policyfs_at policy lint' -l at -r -d 'use the excepti
 complete -c policyfs -n '__policyfs_at policy lint' -l json -d 'one JSON array with an object for each policy'
 complete -c policyfs -n '__policyfs_at policy test' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at policy test' -l tests -r -d 'a file of tests (may be repeated)'
-complete -c policyfs -n '__policyfs_at policy test' -l junit -r -d 'write the results as JUnit XML, too'
 complete -c policyfs -n '__policyfs_at policy test' -l json -d 'one JSON array with an object for each policy'
 complete -c policyfs -n '__policyfs_at policy replay' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at policy replay' -l policy -r -d 'a file, or a directory of *.yaml'
@@ -212,8 +210,6 @@ complete -c policyfs -n '__policyfs_at policy schema' -s h -l help -d 'show this
 complete -c policyfs -n '__policyfs_at policy matrix' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at policy matrix' -l width -r -d 'the width in columns (default: the terminal’s)'
 complete -c policyfs -n '__policyfs_at policy matrix' -l json -d 'one JSON object'
-complete -c policyfs -n '__policyfs_at policy who' -s h -l help -d 'show this help message and exit'
-complete -c policyfs -n '__policyfs_at policy who' -l json -d 'one JSON object'
 complete -c policyfs -n '__policyfs_at inspect' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at inspect' -l redact -s r -r -d 'words of the rule, with commas: all-metadata, device, location, people, time (default: all-metadata)'
 complete -c policyfs -n '__policyfs_at inspect' -l on-unknown -x -a 'zero deny' -d 'what to do with parts that policyfs does not understand, as in a rule (default: zero)'
@@ -287,7 +283,7 @@ complete -c policyfs -n '__policyfs_at audit export' -s h -l help -d 'show this 
 complete -c policyfs -n '__policyfs_at audit export' -l trail -r -d 'the trail root, or one mount’s directory in it (default: /var/log/policyfs)'
 complete -c policyfs -n '__policyfs_at audit export' -l json -d 'print JSON lines, not a table'
 complete -c policyfs -n '__policyfs_at audit export' -l utc -d 'show times in UTC, not in the local time zone'
-complete -c policyfs -n '__policyfs_at audit export' -l format -x -a 'jsonl csv ocsf' -d 'default: jsonl'
+complete -c policyfs -n '__policyfs_at audit export' -l format -x -a 'jsonl csv' -d 'default: jsonl'
 complete -c policyfs -n '__policyfs_at audit export' -l schema -d 'print the JSON Schema of the lines of a trail, and no event'
 complete -c policyfs -n '__policyfs_at audit export' -s o -l output -r -d 'write to this file, not to standard output'
 complete -c policyfs -n '__policyfs_at audit export' -l since -r -d 'from this time on: 10m, 2h, 1d, today, yesterday, 2026-03-01, 2026-03-01T08:15'

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from policyfs.cli.common.looking import kind_in_worker, opened
 from policyfs.cli.common.policy_files import TEST_SUFFIX, read_sources, read_tests
-from policyfs.errors import EXIT_OK, EXIT_POLICY_TESTS, PolicyfsError, UsageError
+from policyfs.errors import EXIT_OK, EXIT_POLICY_TESTS, UsageError
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.cases.document import Case, parse_cases
-from policyfs.policy.cases.report import Outcome, junit
+from policyfs.policy.cases.report import Outcome
 from policyfs.policy.cases.run import run
 from policyfs.policy.exceptions import ALWAYS, in_force
 from policyfs.policy.model import Policy
@@ -22,8 +22,6 @@ from policyfs.policy.text.sources import SourceText
 def run_test(args: argparse.Namespace) -> int:
     """Run the tests of each policy. Return 4 if a test fails."""
     outcomes = [_outcome(path, args.tests) for path in args.policy]
-    if args.junit is not None:
-        _write(args.junit, junit(outcomes))
     if args.json:
         print(json.dumps([outcome.as_json() for outcome in outcomes], indent=2))
     else:
@@ -71,13 +69,6 @@ def _sniffer() -> Callable[[Case], str | None]:
     return sniff
 
 
-def _write(path: str, text: str) -> None:
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise PolicyfsError(f"cannot write {path}: {error.strerror}") from error
-
-
 def add_test(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         f"The tests of home.yaml are in home{TEST_SUFFIX}, beside home.yaml or in the directory tests"
@@ -86,5 +77,4 @@ def add_test(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("policy", nargs="+", metavar="POLICY", help="a file, or a directory of *.yaml")
     parser.add_argument("--tests", action="append", metavar="FILE", help="a file of tests (may be repeated)")
-    parser.add_argument("--junit", metavar="FILE", help="write the results as JUnit XML, too")
     parser.add_argument("--json", action="store_true", help="one JSON array with an object for each policy")

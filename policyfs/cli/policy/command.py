@@ -40,12 +40,12 @@ _ACTIONS: Final = {
     "learn": ("policy.learn", "propose a policy that allows what the apps of a trail did"),
     "schema": ("policy.schema", "print the JSON Schema of policies, for editors"),
     "matrix": ("policy.matrix", "show which app may do what at which paths, as a table"),
-    "who": ("policy.who", "show which app each user, service and container of this machine is"),
 }  # fmt: skip
 
 _GONE: Final = {
     "init": "docs/tutorial/home.yaml is a first policy to copy; `policyfs init` writes one for your services",
     "fmt": "use a formatter for YAML; `policyfs policy diff OLD NEW` shows that the meaning stays the same",
+    "who": "`policyfs doctor` names services; the keys `uid` of the policy say which app each is",
     "view": "`policyfs run --app NAME --policy P STORE -- ls -lR STORE` lists a store as the app sees it",
 }
 """Texts that name the replacement of a command, for one version after its end."""

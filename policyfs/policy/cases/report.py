@@ -1,9 +1,8 @@
-"""The results of a run of tests, as text for people, as JSON, and as XML in JUnit's form."""
+"""The results of a run of tests, as text for people and as JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from html import escape
 from typing import NamedTuple
 
 from policyfs.policy.cases.run import Result
@@ -85,31 +84,3 @@ def _lines(result: Result) -> Iterator[str]:
         yield f"  rules that counted: {', '.join(sorted(result.rules))}"
     if result.explain:
         yield f"  {harmless(result.explain)}"
-
-
-def junit(outcomes: Sequence[Outcome]) -> str:
-    """Return the results as XML in JUnit's form, which CI systems read."""
-    lines = ['<?xml version="1.0" encoding="UTF-8"?>', "<testsuites>"]
-    for outcome in outcomes:
-        counts = f'tests="{len(outcome.results)}" failures="{len(outcome.failed)}"'
-        lines.append(f'  <testsuite name="{_attribute(outcome.name)}" {counts}>')
-        for result in outcome.results:
-            names = f'classname="{_attribute(result.case.doc.id)}" name="{_attribute(result.request)}"'
-            if result.passed:
-                lines.append(f"    <testcase {names}/>")
-                continue
-            told = "; ".join(
-                f"{one.key}: expected {one.expected}, found {one.found}" for one in result.differences
-            )
-            text = _attribute("\n".join(_lines(result)))
-            lines += [
-                f"    <testcase {names}>",
-                f'      <failure message="{_attribute(told)}">{text}</failure>',
-                "    </testcase>",
-            ]
-        lines.append("  </testsuite>")
-    return "\n".join([*lines, "</testsuites>", ""])
-
-
-def _attribute(text: str) -> str:
-    return escape("\n".join(harmless(line) for line in text.split("\n")))
