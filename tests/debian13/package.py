@@ -3,8 +3,8 @@
     python3 -m tests.debian13.package [--suite trixie] [--root DIR] [--arm64]
 
 The two builds must have the same bytes, and lintian must report no error. first_try.sh and package.sh have
-what is tried, and first_minutes.sh, with Docker, in Debian 13 (an older Compose does not replace volumes); with
---arm64 (`make try-arm64`) arm64.sh cross-builds the package for that architecture, and mounts nothing.
+what is tried, and in Debian 13 first_minutes.sh, with Docker (an older Compose does not replace volumes).
+With --arm64 (`make try-arm64`) arm64.sh cross-builds the package for that architecture, and mounts nothing.
 """
 
 from __future__ import annotations
