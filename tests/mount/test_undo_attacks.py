@@ -10,7 +10,7 @@ import pytest
 
 from tests.mount.test_undo import EDITOR, EXCHANGE, POLICY, SYNC, differing, library, run_as, tree, undo
 from tests.support.machine.processes import start_as, tool_as
-from tests.support.mount.daemons import Mount
+from tests.support.mount.daemons import Mount, policyfs
 
 TOP = "DCIM/roll 0"
 
@@ -140,3 +140,37 @@ def test_a_devious_loss_is_taken_back(shared, empty_store: Path, loss: str) -> N
     assert differing(before, tree(empty_store))
     undo(empty_store)
     assert differing(before, tree(empty_store)) == []
+
+
+def test_what_was_dropped_is_not_passed_over(shared, empty_store: Path) -> None:
+    """Overwritten bytes that are kept no more: an undo names the file."""
+    os.chown(empty_store / TOP / "IMG_00011.jpg", SYNC, SYNC)
+    run_as(SYNC, shared, f"echo lost > '{TOP}/IMG_00011.jpg'")
+    assert policyfs("kept", "drop", empty_store, "--app", "sync").returncode == 0
+    assert "what was kept of it is gone" in undo(empty_store, code=1)
+
+
+def test_old_versions_replace_no_file_elsewhere(shared, empty_store: Path) -> None:
+    run_as(SYNC, shared, f"cd '{TOP}'; rm IMG_00001.jpg IMG_00002.jpg")
+    there = empty_store.parent / "to" / TOP / "IMG_00001.jpg"
+    there.parent.mkdir(parents=True)
+    there.write_text("mine")
+    told = undo(empty_store, "--to", os.fspath(empty_store.parent / "to"), code=1)
+    assert told.count("left: ") == 1, told
+    assert there.read_text() == "mine"
+    assert there.with_name("IMG_00002.jpg").stat().st_size == 96
+
+
+def test_a_kept_directory_that_is_moved_away_is_made_again(shared, empty_store: Path) -> None:
+    for number in (1, 2):
+        run_as(SYNC, shared, f"rm '{TOP}/IMG_0000{number}.jpg'")
+        if number == 1:
+            (empty_store / ".policyfs-kept").rename(empty_store.parent / "away")
+    undo(empty_store)
+    assert (empty_store / TOP / "IMG_00002.jpg").exists()
+    run_as(SYNC, shared, f"rm '{TOP}/IMG_00002.jpg'")
+    (empty_store / ".policyfs-kept").rename(empty_store.parent / "other")
+    (empty_store / ".policyfs-kept").write_text("")
+    said = tool_as(SYNC, "sh", "-c", f"rm '{os.fspath(shared)}/{TOP}/IMG_00003.jpg'")
+    assert b"Disk quota exceeded" in said.stderr
+    assert (empty_store / TOP / "IMG_00003.jpg").exists()

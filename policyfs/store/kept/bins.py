@@ -133,10 +133,12 @@ class Bins:
         key = app, day
         found = self._open.get(key)
         if found is not None:
-            if os.fstat(found.fd).st_nlink:
-                self._open.move_to_end(key)
-                return found
-            self._open.pop(key).close()  # somebody has removed it
+            path = f"{os.fsdecode(KEPT)}/{self.machine}/{app}/{day}"
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.stat(path, dir_fd=self._root_fd), os.fstat(found.fd)):
+                    self._open.move_to_end(key)
+                    return found
+            self._open.pop(key).close()  # somebody has removed it, or moved it away
         with contextlib.ExitStack() as stack:
             at = self._root_fd
             for name in (os.fsdecode(KEPT), self.machine, *key):

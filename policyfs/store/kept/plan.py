@@ -345,6 +345,8 @@ class Planner:
             raise _ConflictError(f"its bytes were not kept: {record.why}")
         there = self._file(past)
         if past.kept is None:
+            if record.kept and (there.attrs.size, there.attrs.mtime_ns) != (before.size, before.mtime_ns):
+                raise _ConflictError("what was kept of it is gone")
             return  # the open had not begun to write
         if not self._is_as_left(there):
             if self._on_conflict is Conflicts.LEAVE:

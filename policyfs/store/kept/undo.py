@@ -333,8 +333,8 @@ def _create(name: bytes, dirfd: int) -> int:
 
 def restored_below(tree: Tree, bins: Bins, plan: Plan, directory: str) -> list[Conflict]:
     """Copy all that a plan would bring back below a directory, under its old path; of several versions, the
-    oldest. Return what could not be copied."""
-    left = []
+    oldest. What is there already stays. Return what could not be copied."""
+    left, made = [], set[bytes]()
     for step in plan.steps:
         if step.kept is None:
             continue
@@ -343,13 +343,15 @@ def restored_below(tree: Tree, bins: Bins, plan: Plan, directory: str) -> list[C
                 _closed(bins.directory(step.kept.app, step.kept.day, step.kept.machine)) as source_dir,
                 _closed(os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as top,
             ):
-                _copy_below(tree, step, source_dir, top)
+                _copy_below(tree, step, source_dir, top, step.path in made)
+                made.add(step.path)
         except OSError as error:
             left.append(Conflict(step.path, error.strerror or str(error)))
     return left
 
 
-def _copy_below(tree: Tree, step: Step, source_dir: int, top: int) -> None:
+def _copy_below(tree: Tree, step: Step, source_dir: int, top: int, is_made: bool) -> None:
+    """Copy a kept object below *top*. is_made: True if a newer version of it was copied before."""
     kept, before = _kept_of(step), step.record.before
     stat = tree.stat(source_dir, kept.name.encode())
     *above, name = [part for part in step.path.split(b"/") if part]
@@ -359,7 +361,7 @@ def _copy_below(tree: Tree, step: Step, source_dir: int, top: int) -> None:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(part, 0o700, dir_fd=at)
             at = stack.enter_context(_closed(tree.open_dir(at, part)))
-        with contextlib.suppress(FileNotFoundError):
+        if is_made:
             os.unlink(name, dir_fd=at)
         if stat.ftype is FileType.SYMLINK:
             os.symlink(tree.readlink(source_dir, kept.name.encode()), name, dir_fd=at)
