@@ -75,11 +75,11 @@ def _undo(
     args: argparse.Namespace, store: Store, app: str, since_ns: int, until_ns: int,
     wanted: Callable[[bytes], bool],
 ) -> int:  # fmt: skip
-    pasts, unfinished, remade = pasts_of(store.bins, app, since_ns, until_ns, wanted)
+    pasts, undone = pasts_of(store.bins, app, since_ns, until_ns, wanted)
     if has_writers(pasts):
         time.sleep(_RELEASE_S)
-        pasts, unfinished, remade = pasts_of(store.bins, app, since_ns, until_ns, wanted)
-    plan = planned(store.tree, pasts, since_ns, Conflicts(args.conflicts), unfinished, remade)
+        pasts, undone = pasts_of(store.bins, app, since_ns, until_ns, wanted)
+    plan = planned(store.tree, pasts, since_ns, Conflicts(args.conflicts), undone)
     print(f"{len(pasts):,} changes of {shown(app)} since {iso_time(since_ns)}")
     if args.to is not None:
         left = restored_below(store.tree, store.bins, plan, args.to)
@@ -89,7 +89,7 @@ def _undo(
             print(line)
         return _told(plan, plan.conflicts, "planned; nothing is changed")
     _on_record(store, app, since_ns, until_ns, plan)
-    _, left = Undo(store.tree, store.bins, store.kept, remade).carry_out(plan)
+    left = Undo(store.tree, store.bins, store.kept, undone.remade).carry_out(plan, app)
     return _told(plan, [*plan.conflicts, *left], "done")
 
 

@@ -59,6 +59,11 @@ def new_name(time_ns: int) -> str:
     return f"{time_ns:016x}-{secrets.token_hex(3)}"
 
 
+def part(name: str) -> str:
+    """Return the name of an object that is not whole yet."""
+    return f"{name}.part"
+
+
 def time_of(name: str) -> int:
     """Return the time in a kept object's name, in ns since 1970."""
     return int(name[:16], 16)

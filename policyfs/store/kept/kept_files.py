@@ -17,7 +17,7 @@ from typing import Final
 from policyfs.linux.libc import link_fd, proc_fd
 from policyfs.linux.statx import Stat
 from policyfs.store import ranges
-from policyfs.store.kept.bins import Bin, Bins, new_name
+from policyfs.store.kept.bins import Bin, Bins, new_name, part
 from policyfs.store.kept.record import Record
 from policyfs.store.kept.room import NoRoomError, Room
 from policyfs.store.tree import Tree
@@ -107,14 +107,14 @@ class KeptFiles:
                 self._fill(fd, target, where)
                 line = where.append(replace(record, kept=kept))
                 if named:
-                    os.rename(_part(kept), kept, src_dir_fd=where.fd, dst_dir_fd=where.fd)
+                    os.rename(part(kept), kept, src_dir_fd=where.fd, dst_dir_fd=where.fd)
                 else:
                     link_fd(target, where.fd, kept.encode())
                 self.room.took(app, os.fstat(target).st_blocks * 512 + line)
             except BaseException:
                 if named:
                     with contextlib.suppress(OSError):
-                        os.unlink(_part(kept), dir_fd=where.fd)
+                        os.unlink(part(kept), dir_fd=where.fd)
                 raise
             finally:
                 os.close(target)
@@ -146,17 +146,13 @@ class KeptFiles:
 
 
 def _new_file(where: Bin, kept: str) -> tuple[int, bool]:
-    """Make a file. Return its descriptor, and True if it has a name already (_part())."""
+    """Make a file. Return its descriptor, and True if it has a name already (part())."""
     try:
         return os.open(b".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=where.fd), False
     except OSError as error:
         if error.errno not in _NO_TMPFILE:
             raise
-    return os.open(_part(kept), _NEW, 0o600, dir_fd=where.fd), True
-
-
-def _part(kept: str) -> str:
-    return f"{kept}.part"
+    return os.open(part(kept), _NEW, 0o600, dir_fd=where.fd), True
 
 
 def _reason(error: OSError) -> str:

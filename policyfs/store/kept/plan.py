@@ -6,13 +6,13 @@ else has changed, moved, removed or made meanwhile is a conflict, and stays."""
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from policyfs.domain import FileType
 from policyfs.store.kept.bins import Kept
-from policyfs.store.kept.places import Place, Places
+from policyfs.store.kept.places import Place, Places, Remade
 from policyfs.store.kept.record import OWN, Inode, Record, State
 
 _SECOND_NS: Final = 10**9
@@ -69,10 +69,11 @@ class Step:
 
 
 class Conflict(NamedTuple):
-    """A path that is not taken back, and the reason."""
+    """A path that is not taken back, and the reason. of: time_ns of the record."""
 
     path: bytes
     why: str
+    of: int
 
 
 @dataclass(slots=True)
@@ -84,6 +85,21 @@ class Plan:
     dates: list[tuple[bytes, int]] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class Undone:
+    """The work of undo since a time. changes: time_ns of the records that it has taken back. begun: of those
+    that it may have taken back in part. unfinished: files to which it has begun to give their bytes back.
+    remade: the directories that it has made again. dates: the mtimes (ns) of directories that it had still
+    to set when it was killed. last_ns: of its last record."""
+
+    changes: set[int] = field(default_factory=set)
+    begun: set[int] = field(default_factory=set)
+    unfinished: set[Inode] = field(default_factory=set)
+    remade: Remade = field(default_factory=Remade)
+    dates: dict[bytes, int] = field(default_factory=dict)
+    last_ns: int = 0
+
+
 class _ConflictError(Exception):
     pass
 
@@ -91,14 +107,11 @@ class _ConflictError(Exception):
 class Planner:
     """The maker of one plan."""
 
-    def __init__(
-        self, places: Places, since_ns: int, conflicts: Conflicts, unfinished: Iterable[Inode] = ()
-    ) -> None:
-        """unfinished: files to which an undo that was killed has begun to give their bytes back."""
+    def __init__(self, places: Places, since_ns: int, conflicts: Conflicts, undone: Undone) -> None:
         self._places = places
         self._since_ns = since_ns
         self._on_conflict = conflicts
-        self._unfinished = frozenset(unfinished)
+        self._undone = undone
         self._left: dict[Inode, tuple[int | None, int | None]] = {}
         self._ours: set[Inode] = set()
         self._dated: dict[Place, tuple[int, int]] = {}
@@ -115,16 +128,31 @@ class Planner:
             "mkdir": self._remove_made, "dated": self._date_back,
         }  # fmt: skip
         for past in reversed(pasts):
-            if past.record.op not in back:
+            record = past.record
+            if record.op not in back:
+                continue
+            if record.time_ns in self._undone.changes:
+                self._pass_over(record)
                 continue
             try:
-                back[past.record.op](past)
+                back[record.op](past)
             except _ConflictError as error:
-                self.plan.conflicts.append(Conflict(past.record.new or past.record.path, str(error)))
+                self._conflict(record, str(error))
+        for path, mtime_ns in self._undone.dates.items():
+            if (place := self._places.find(path)) is not None:
+                self._dated[place] = mtime_ns, self._undone.last_ns
         for place, (mtime_ns, last_ns) in self._dated.items():
             if place.attrs.mtime_ns < last_ns + _SECOND_NS:  # else somebody has changed the directory since
                 self.plan.dates.append((place.path, mtime_ns))
         return self.plan
+
+    def _conflict(self, record: Record, why: str) -> None:
+        self.plan.conflicts.append(Conflict(record.new or record.path, why, record.time_ns))
+
+    def _pass_over(self, record: Record) -> None:
+        """Note size and mtime that a file has since a killed undo took this change of it back."""
+        if record.before is not None and record.op in {"write", "attr"}:
+            self._left[record.before.inode] = record.before.size, record.before.mtime_ns
 
     def _note_left(self, record: Record) -> None:
         """Note size and mtime with which the app has left a file. (None, None): it may still write it."""
@@ -148,8 +176,6 @@ class Planner:
             return  # the change was not made
         self._date(past, record.path, 0)
         if past.kept is None and record.why:
-            if self._places.above(record.path) is None:
-                raise _ConflictError("its directory is gone")
             self._put_gone(before, record.path)
             if record.why == OWN:
                 return
@@ -266,7 +292,8 @@ class Planner:
                 self._move_gone(gone, record.path)
             self._places.take(gone)
         elif there is None or there.inode != record.moved:
-            if self._on_conflict is Conflicts.LEAVE:
+            is_begun = there is None and record.time_ns in self._undone.begun
+            if self._on_conflict is Conflicts.LEAVE and not is_begun:
                 raise _ConflictError("what the app has put here is not here any more")
         elif record.own and (there.owner == past.app or self._on_conflict is Conflicts.REPLACE):
             self._aside(past, there)
@@ -326,12 +353,16 @@ class Planner:
 
     def _take_away(self, past: Past) -> None:
         there = self._places.find(past.record.path)
-        if there is None or there.inode != past.record.moved:
+        if there is None:
+            return  # an undo was killed before it came back
+        if there.inode != past.record.moved:
             raise _ConflictError("what came back is not here any more")
         self._date(past, past.record.path, 0)
         self._aside(past, there)
 
     def _remove_made(self, past: Past) -> None:
+        if self._places.find(past.record.path) is None:
+            return  # an undo was killed before it made it
         there = self._file(past)
         self._date(past, past.record.path, 0)
         self.plan.steps.append(Step(Action.ASIDE, there.path, there.inode, past.record, past.app))
@@ -348,6 +379,10 @@ class Planner:
             if record.kept and (there.attrs.size, there.attrs.mtime_ns) != (before.size, before.mtime_ns):
                 raise _ConflictError("what was kept of it is gone")
             return  # the open had not begun to write
+        is_before = (there.attrs.size, there.attrs.mtime_ns) == (before.size, before.mtime_ns)
+        if is_before and record.time_ns in self._undone.begun and there.inode not in self._undone.unfinished:
+            self._pass_over(record)
+            return
         if not self._is_as_left(there):
             if self._on_conflict is Conflicts.LEAVE:
                 raise _ConflictError("others have changed it since, or the app has it open")
@@ -379,7 +414,7 @@ class Planner:
     def _is_as_left(self, there: Place) -> bool:
         """Return True if a file has the size and mtime with which the app has left it. Asked before the first
         step that changes it."""
-        if there.inode in self._ours or there.inode in self._unfinished:
+        if there.inode in self._ours or there.inode in self._undone.unfinished:
             return True
         size, mtime_ns = self._left.get(there.inode, (there.attrs.size, there.attrs.mtime_ns))
         if size != there.attrs.size or mtime_ns is None or not _same_time(mtime_ns, there.attrs.mtime_ns):
@@ -397,7 +432,7 @@ class Planner:
                 if present[name] == (value & _MODE if name == "mode" else value):
                     attrs[name] = old[name]
                 elif present[name] != old[name]:
-                    self.plan.conflicts.append(Conflict(record.path, f"others have changed its {name} since"))
+                    self._conflict(record, f"others have changed its {name} since")
         if {"uid", "gid"} & attrs.keys() and "mode" not in attrs:  # a chown clears suid and sgid
             attrs["mode"] = before.mode & _MODE
         if "mtime_ns" in record.asked and _same_time(record.asked["mtime_ns"], there.attrs.mtime_ns):

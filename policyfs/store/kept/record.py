@@ -16,6 +16,9 @@ from policyfs.store.owner import OWNER_XATTR
 
 OWN: Final = "the app has made it just before"
 """The reason (Record.why) not to keep a file of the app itself: an undo needs none of its bytes."""
+NOTES: Final = frozenset({"date", "left", "done"})
+"""Records of `policyfs undo` that are no changes: a directory's old mtime (asked), which is set last; a
+change that could not be taken back; the end. Dates after the last `done` are of one that was killed."""
 _TIME: Final = b'{"time_ns": '
 _DIGITS: Final = 20
 
@@ -65,13 +68,15 @@ class Record:
     """One change under a rule with `keep`, or what became of one.
 
     op: `unlink`, `rmdir`, `rename`, `replace` (a rename over another object), `exchange`, `write`, `attr`
-    (mode, owner, times), `xattr`; `end` (a file that `write` told of was closed), `gone` (a kept object was
-    removed), `dated` (names were made in a directory); of `policyfs undo`, `put` and `mkdir`. path, new:
-    within the store. before: of the object that is lost or changed; of an `end`, afterwards. moved: of a
-    rename, the object that moves. until_s: since 1970. kept: the name of the kept object, "" if there is
-    none. asked: the attributes that the app has set. xattrs: their old values (None: absent), and of `rmdir`
-    all. set: the new value of one. above: the mtimes of the directories (of path, of new) in ns. own: True if
-    the app has made the moved object just before. why: the reason if bytes could not be kept."""
+    (mode, owner, times), `xattr`; `end` (a file that `write` told of was closed), `gone` (a kept object
+    was removed), `dated` (names were made in a directory); of `policyfs undo`, `put` and `mkdir`, and
+    NOTES. path, new: within the store. before: of the object that is lost or changed; of an `end`,
+    afterwards. moved: of a rename, the object that moves. until_s: since 1970. kept: the name of the kept
+    object, "" if there is none. asked: the attributes that the app has set. xattrs: their old values
+    (None: absent), and of `rmdir` all. set: the new value of one. above: the mtimes of the directories (of
+    path, of new) in ns. own: True if the app has made the moved object just before. why: the reason if
+    bytes could not be kept; of a `date`, the app. of: of `policyfs undo`, time_ns of the change that it
+    takes back."""
 
     time_ns: int
     op: str
@@ -89,6 +94,7 @@ class Record:
     above: tuple[int, ...] = ()
     own: bool = False
     why: str = ""
+    of: int = 0
 
     def line(self) -> bytes:
         """Return the record as a line of JSON, which begins with its time."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import calendar
 import contextlib
 import os
+import stat
 import threading
 import time
 from collections import Counter
@@ -171,7 +172,8 @@ def _remove_day(bins: Bins, app: str, day: str) -> None:
         try:
             for name in os.listdir(fd):
                 if name != RECORDS:
-                    os.unlink(name, dir_fd=fd)
+                    is_dir = stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)
+                    (os.rmdir if is_dir else os.unlink)(name, dir_fd=fd)  # a killed undo's, not whole yet
             os.unlink(RECORDS, dir_fd=fd)
             above = os.open("..", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
             try:

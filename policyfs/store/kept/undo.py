@@ -1,8 +1,8 @@
 """Undo: the changes of an app since a time are planned (plan.py), then taken back step by step.
 
 Each step looks again whether the object is the planned one, and is recorded as a change by UNDO, with what it
-puts aside or overwrites kept: so an undo can be undone. An undo that is killed is repeated: what is done by
-then counts as never changed."""
+puts aside or overwrites kept: so an undo can be undone. An undo that is killed is repeated: what its records
+have taken back by then is passed over, and the last of these, which may have been half done, is looked at."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from policyfs.domain import FileType
 from policyfs.linux import libc
 from policyfs.linux.libc import proc_fd
 from policyfs.linux.statx import Stat, fstatx
 from policyfs.store import ranges
-from policyfs.store.kept.bins import UNDO, Bins, Kept
+from policyfs.store.kept.bins import UNDO, Bins, Kept, new_name, part
 from policyfs.store.kept.kept_files import KeptFiles, UnkeptError
 from policyfs.store.kept.places import Places, Remade, open_directory
-from policyfs.store.kept.plan import Action, Conflict, Conflicts, Past, Plan, Planner, Step
-from policyfs.store.kept.record import Inode, Record, State, xattrs_of
+from policyfs.store.kept.plan import Action, Conflict, Conflicts, Past, Plan, Planner, Step, Undone
+from policyfs.store.kept.record import NOTES, Inode, Record, State, xattrs_of
 from policyfs.store.tree import ACLS, Tree
 
 _AT_LEAST_S: Final = 86_400
@@ -44,10 +44,10 @@ class ChangedError(Exception):
 
 def pasts_of(
     bins: Bins, app: str, since_ns: int, until_ns: int, wanted: Callable[[bytes], bool]
-) -> tuple[list[Past], set[Inode], Remade]:
-    """Return an app's changes in this time, by time, the files to which an undo that was killed has begun to
-    give their bytes back, and the directories that undo has made again. wanted: chooses paths."""
-    unfinished, remade = _undone(bins, app, since_ns)
+) -> tuple[list[Past], Undone]:
+    """Return an app's changes in this time, by time, and what undo has done since. wanted: chooses paths."""
+    undone = _undone(bins, app, since_ns)
+    remade = undone.remade
     sizes: dict[tuple[str, str], dict[str, os.stat_result]] = {}
 
     def past(whose: str, day: str, record: Record) -> Past:
@@ -65,9 +65,9 @@ def pasts_of(
 
     pasts = [
         past(app, day, record) for day, record in bins.records(app, since_ns, until_ns)
-        if wanted(record.path) or (record.new and wanted(record.new))
+        if record.op not in NOTES and (wanted(record.path) or (record.new and wanted(record.new)))
     ]  # fmt: skip
-    return sorted(pasts, key=lambda one: one.record.time_ns), unfinished, remade
+    return sorted(pasts, key=lambda one: one.record.time_ns), undone
 
 
 def has_writers(pasts: list[Past]) -> bool:
@@ -80,17 +80,32 @@ def has_writers(pasts: list[Past]) -> bool:
     return bool(writing)
 
 
-def _undone(bins: Bins, app: str, since_ns: int) -> tuple[set[Inode], Remade]:
-    unfinished: set[Inode] = set()
-    remade = Remade()
-    for _, record in sorted(bins.records(UNDO, since_ns), key=lambda one: one[1].time_ns):
+def _undone(bins: Bins, app: str, since_ns: int) -> Undone:
+    undone = Undone()
+    found = sorted((each for _, each in bins.records(UNDO, since_ns)), key=lambda one: one.time_ns)
+    for record in found:
+        undone.last_ns = record.time_ns
+        if record.op == "done":
+            undone.dates.clear()
+        elif record.op == "date" and record.why == app:
+            undone.dates[record.path] = record.asked["mtime_ns"]
         if record.before is None:
             continue
         if record.op == "mkdir" and record.moved is not None:
-            remade.add(record.moved, record.before.inode)
+            undone.remade.add(record.moved, record.before.inode)
         elif record.op in {"write", "end"} and app != UNDO:
-            (unfinished.add if record.op == "write" else unfinished.discard)(record.before.inode)
-    return unfinished, remade
+            change = undone.unfinished.add if record.op == "write" else undone.unfinished.discard
+            change(record.before.inode)
+    ends = (one.of for one in reversed(found) if one.op == "done" or (one.of and one.op not in NOTES))
+    last_of, left = next(ends, 0), set[int]()
+    for record in reversed(found):
+        if record.time_ns in undone.changes:
+            continue  # an undo of the undo has taken it back
+        if record.op == "left":
+            left.add(record.of)
+        elif record.of and record.of not in undone.changes:
+            (undone.begun if record.of in {last_of, *left} else undone.changes).add(record.of)
+    return undone
 
 
 def _stored(xattrs: Mapping[str, bytes | None]) -> dict[str, bytes | None]:
@@ -112,14 +127,11 @@ def _stats(bins: Bins, app: str, day: str) -> Iterator[tuple[str, os.stat_result
             os.close(fd)
 
 
-def planned(
-    tree: Tree, pasts: list[Past], since_ns: int, conflicts: Conflicts, unfinished: set[Inode],
-    remade: Remade,
-) -> Plan:  # fmt: skip
+def planned(tree: Tree, pasts: list[Past], since_ns: int, conflicts: Conflicts, undone: Undone) -> Plan:
     """Return the plan that takes changes back. Raise OSError."""
-    places = Places(tree, remade)
+    places = Places(tree, undone.remade)
     try:
-        return Planner(places, since_ns, conflicts, unfinished).make(pasts)
+        return Planner(places, since_ns, conflicts, undone).make(pasts)
     finally:
         places.close()
 
@@ -133,9 +145,13 @@ class Undo:
         self._bins = bins
         self._kept = kept
 
-    def carry_out(self, plan: Plan) -> tuple[int, list[Conflict]]:
-        """Take all steps. Return how many were taken, and what could not be done."""
-        done, left = 0, []
+    def carry_out(self, plan: Plan, app: str) -> list[Conflict]:
+        """Take all steps. Return what could not be done. app: whose changes are taken back."""
+        left: list[Conflict] = []
+        for path, mtime_ns in plan.dates:
+            self._tell("date", path, asked={"mtime_ns": mtime_ns}, why=app)
+        for conflict in plan.conflicts:
+            self._tell("left", conflict.path, of=conflict.of)
         actions: Mapping[Action, Callable[[Step], None]] = {
             Action.PUT: self._put, Action.MAKE: self._make, Action.MOVE: self._move,
             Action.EXCHANGE: self._exchange, Action.ASIDE: self._aside, Action.BYTES: self._bytes,
@@ -144,11 +160,10 @@ class Undo:
         for step in plan.steps:
             try:
                 actions[step.action](step)
-                done += 1
-            except (ChangedError, UnkeptError) as error:
-                left.append(Conflict(step.path, str(error)))
-            except OSError as error:
-                left.append(Conflict(step.path, error.strerror or str(error)))
+            except (ChangedError, UnkeptError, OSError) as error:
+                why = str(getattr(error, "strerror", None) or error)
+                left.append(Conflict(step.path, why, step.record.time_ns))
+                self._tell("left", step.path, of=step.record.time_ns)
         for path, mtime_ns in plan.dates:
             with contextlib.suppress(OSError):
                 fd = open_directory(self._tree, path)
@@ -156,7 +171,14 @@ class Undo:
                     self._tree.utimens_fd(fd, None, mtime_ns)
                 finally:
                     os.close(fd)
-        return done, left
+        self._tell("done", b"")
+        return left
+
+    def _tell(self, op: str, path: bytes, **more: Any) -> None:
+        """Write a record of NOTES."""
+        now_ns = time.time_ns()
+        with contextlib.suppress(UnkeptError):  # it is for an undo that is killed
+            self._kept.note(UNDO, Record(now_ns, op, path, now_ns // 10**9 + _AT_LEAST_S, **more))
 
     # -- names --------------------------------------------------------------------------------------
 
@@ -183,13 +205,21 @@ class Undo:
         return _closed(self._bins.directory(kept.app, kept.day, kept.machine))
 
     def _make(self, step: Step) -> None:
+        """Make a directory where no app sees it, so that a killed undo leaves a whole one, or none."""
         with self._in(step.path) as (dirfd, name):
-            os.mkdir(name, 0o700, dir_fd=dirfd)
-            with _closed(self._tree.open_dir(dirfd, name)) as fd:
-                stat = self._tree.fstat(fd)
-                self._note(step, "mkdir", step.path, stat, (dirfd,), moved=step.inode)
-                self._remade.add(step.inode, Inode.of(stat))
-                self._set(fd, step)
+            record = self._record(step, "mkdir", step.path, self._tree.fstat(dirfd), (dirfd,))
+            where, made = self._bins.of(UNDO, record.until_s).fd, part(new_name(record.time_ns))
+            os.mkdir(made, 0o700, dir_fd=where)
+            try:
+                with _closed(self._tree.open_dir(where, made.encode())) as fd:
+                    self._set(fd, step)
+                    stat = self._tree.fstat(fd)
+                self._kept.note(UNDO, replace(record, before=State.of(stat), moved=step.inode))
+                self._tree.rename_to_free(where, made.encode(), dirfd, name)
+            except BaseException:
+                os.rmdir(made, dir_fd=where)
+                raise
+            self._remade.add(step.inode, Inode.of(stat))
 
     def _move(self, step: Step) -> None:
         with self._in(step.path) as (old_dir, old), self._in(step.new) as (new_dir, new):
@@ -296,6 +326,7 @@ class Undo:
         return Record(
             time.time_ns(), op, path, max(step.record.until_s, now_s + _AT_LEAST_S), os.getuid(), os.getpid(),
             before=State.of(stat), above=tuple(fstatx(fd).mtime_ns for fd in dirfds),
+            of=step.record.time_ns,
         )  # fmt: skip
 
     def _note(
@@ -346,7 +377,7 @@ def restored_below(tree: Tree, bins: Bins, plan: Plan, directory: str) -> list[C
                 _copy_below(tree, step, source_dir, top, step.path in made)
                 made.add(step.path)
         except OSError as error:
-            left.append(Conflict(step.path, error.strerror or str(error)))
+            left.append(Conflict(step.path, error.strerror or str(error), step.record.time_ns))
     return left
 
 
