@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from policyfs.store.kept import undo as undo_steps
+from policyfs.store.kept.plan import Conflict
 from tests.mount.test_undo import EDITOR, EXCHANGE, POLICY, SYNC, differing, library, run_as, tree, undo
 from tests.support.machine.processes import start_as, tool_as
 from tests.support.mount.daemons import Mount, policyfs
@@ -174,3 +177,65 @@ def test_a_kept_directory_that_is_moved_away_is_made_again(shared, empty_store: 
     said = tool_as(SYNC, "sh", "-c", f"rm '{os.fspath(shared)}/{TOP}/IMG_00003.jpg'")
     assert b"Disk quota exceeded" in said.stderr
     assert (empty_store / TOP / "IMG_00003.jpg").exists()
+
+
+@pytest.mark.parametrize("swapped", ["DCIM", TOP])
+@pytest.mark.parametrize("loss", ["rm IMG_00001.jpg", "echo x > IMG_00011.jpg", "chmod 600 IMG_00011.jpg"])
+def test_an_undo_follows_no_symlink_out_of_the_store(
+    shared, empty_store: Path, monkeypatch, loss: str, swapped: str
+) -> None:
+    """The directory is swapped for a symlink after the plan. When it is back, another undo takes all back."""
+    os.chown(empty_store / TOP / "IMG_00011.jpg", SYNC, SYNC)
+    before, outside = tree(empty_store), empty_store.parent / "outside"
+    (outside / "roll 0").mkdir(parents=True)
+    for name in ("IMG_00011.jpg", "roll 0/IMG_00011.jpg"):
+        (outside / name).write_text("outside")
+    run_as(SYNC, shared, f"cd '{TOP}'; {loss}")
+    there = {path: path.lstat() for path in [outside, *outside.rglob("*")]}
+    real, away = undo_steps.Undo.carry_out, empty_store / "away"
+
+    def swap(*arguments: Any) -> list[Conflict]:
+        (empty_store / swapped).rename(away)
+        (empty_store / swapped).symlink_to(outside)
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(undo_steps.Undo, "carry_out", swap)
+        undo(empty_store, code=1)
+    assert {path: path.lstat() for path in [outside, *outside.rglob("*")]} == there
+    (empty_store / swapped).unlink()
+    away.rename(empty_store / swapped)
+    undo(empty_store)
+    after = tree(empty_store)
+    assert differing(*({n: e for n, e in t.items() if n != b"."} for t in (before, after))) == []
+
+
+LINKS = """
+import ctypes, os, stat
+fd = os.open("IMG_00011.jpg", os.O_RDONLY)
+os.unlink("IMG_00011.jpg")
+for path in ("again", "/proc/self/fd/%d" % fd, "../again"):
+    try:
+        os.link("/proc/self/fd/%d" % fd, path, follow_symlinks=True)
+        print("linked", path)
+    except OSError as error:
+        print(error.errno)
+number = os.fstat(fd).st_ino
+for top, _, names in os.walk("/proc/self/cwd/../.."):
+    for name in names:
+        if os.lstat(os.path.join(top, name)).st_ino == number:
+            print("found", name)
+print(os.readlink("/proc/self/fd/%d" % fd))
+"""
+
+
+def test_a_handle_leads_to_nothing_that_is_kept(shared, empty_store: Path) -> None:
+    """Of a file that the app has open: no link, no number, no path."""
+    os.chown(empty_store / TOP / "IMG_00011.jpg", SYNC, SYNC)
+    before = tree(empty_store)
+    said = tool_as(SYNC, "python3", "-c", f"import os; os.chdir('{shared / TOP}'){LINKS}")
+    assert said.returncode == 0, said
+    told = said.stdout.decode()
+    assert "linked" not in told and "found" not in told and ".policyfs-kept" not in told, told
+    undo(empty_store)
+    assert differing(before, tree(empty_store)) == []
