@@ -351,12 +351,16 @@ def _units(
 
 def _size_of_slices(data: bytes, coded: Framing, types: Types) -> int:
     at, size, header = 0, coded.length_size, coded.codec.header
+    heads = set[bytes]()  # those of slices: a frame has thousands of units, and few headers
     while True:
         start = at + size
         stop = start + int.from_bytes(data[at:start])
-        unit, is_whole = data[start:stop], start + header <= stop <= len(data)
-        if not is_whole or types.of(unit[:header]) not in types.slices or START_CODE in unit:
+        if not start + header <= stop <= len(data) or data.find(START_CODE, start, stop) >= 0:
             return at
+        if (head := data[start : start + header]) not in heads:
+            if types.of(head) not in types.slices:
+                return at
+            heads.add(head)
         at = stop
 
 
