@@ -1,7 +1,7 @@
 """Programs in a try, beside the same in an overlay over the bare directory.
 
-`python -m tests.bench.tries [ROUNDS]` prints medians in seconds, and their ratio; rounds come in turns. It runs
-as root. npm is left out where it is not installed.
+`python -m tests.bench.tries [ROUNDS]` prints medians in seconds, and their ratio; rounds come in turns.
+Needs root; npm is left out where it is not installed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -62,7 +63,7 @@ def furnish(store: Path) -> None:
     subprocess.run(["sqlite3", store / "base.db", "CREATE TABLE t (n)"], check=True)
 
 
-def seconds(words: list[str | Path], environment: dict[str, str]) -> float:
+def seconds(words: Sequence[str], environment: dict[str, str]) -> float:
     """Run a command that prints its own seconds last."""
     done = subprocess.run(words, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return float(done.stdout.split()[-1])
