@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -239,3 +240,35 @@ def test_a_handle_leads_to_nothing_that_is_kept(shared, empty_store: Path) -> No
     assert "linked" not in told and "found" not in told and ".policyfs-kept" not in told, told
     undo(empty_store)
     assert differing(before, tree(empty_store)) == []
+
+
+FORGED = (
+    '"op": "unlink", "path": "/../../{out}", "kept": "{kept}", "before": {state}',
+    '"op": "unlink", "path": "/.policyfs-kept/x", "kept": "../../{kept}", "before": {state}',
+    '"op": "unlink", "path": "/x", "kept": "{kept}", "before": [1, 2]',
+    '"op": "unlink", "path": "/x", "kept": "{kept}", "before": ["a", "b", "c", "d", "e", "f", "g", "h", "i"]',
+    '"op": "write", "path": "/DCIM/../../{out}", "kept": "{kept}", "before": {state}',
+    '"op": "rename", "path": "/../{out}", "new": "/DCIM", "moved": [{inode}, 0], "before": {state}',
+    '"op": "attr", "path": "/DCIM", "asked": {{"mode": "x"}}, "before": {state}',
+    '"op": "rmdir", "path": "//", "before": {state}, "xattrs": {{"user.x": 1}}',
+    '"op": "nothing", "path": 7',
+    '"op": "unlink", "path": "/\\udc00\\u0000", "kept": "{kept}", "before": {state}',
+)
+
+
+def test_forged_records_lead_nowhere(shared, empty_store: Path) -> None:
+    """As if the disk had been written to elsewhere. The rest is taken back."""
+    run_as(SYNC, shared, f"rm '{TOP}/IMG_00001.jpg' '{TOP}/IMG_00002.jpg'")
+    (records,) = (empty_store / ".policyfs-kept").rglob("sync/*/records")
+    kept = min(path.name for path in records.parent.iterdir() if path != records)
+    number = (empty_store / "DCIM").stat().st_ino
+    state = f'[{number}, 0, "file", 33188, 0, 0, 1, 1, 1]'
+    with records.open("a") as file:
+        for forged in FORGED:
+            line = forged.format(out="out", kept=kept, state=state, inode=number)
+            head = f'"time_ns": {time.time_ns()}, "until_s": {int(time.time()) + 10**6}'
+            file.write(f"{{{head}, {line}}}\n")
+    assert policyfs("kept", "list", empty_store).returncode == 0
+    assert "left" in undo(empty_store, code=1)
+    assert (empty_store / TOP / "IMG_00002.jpg").exists()
+    assert not list(empty_store.parent.rglob("out"))

@@ -21,7 +21,7 @@ WITHOUT: Final = {
     "daemon/daemon.py": "mounts",
     "cli/kept/kept.py": "undo", "cli/kept/stores.py": "undo", "cli/kept/undo.py": "undo",
     "cli/running/brake.py": "brakes", "fs/access/kept_changes.py": "undo", "store/kept/bins.py": "undo",
-    "store/kept/kept_files.py": "undo", "store/kept/places.py": "undo", "store/kept/plan.py": "undo",
+    "store/kept/places.py": "undo", "store/kept/plan.py": "undo",
     "store/kept/record.py": "undo", "store/kept/undo.py": "undo", "store/names/aside_names.py": "mounts",
 }  # fmt: skip
 """Modules with logic and without a file of tests: where they are tested instead.

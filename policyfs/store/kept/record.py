@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Final, NamedTuple, Self
@@ -21,6 +22,7 @@ NOTES: Final = frozenset({"date", "left", "done"})
 change that could not be taken back; the end. Dates after the last `done` are of one that was killed."""
 _TIME: Final = b'{"time_ns": '
 _DIGITS: Final = 20
+_PATH: Final = re.compile(rb"/?|(/(?!\.\.?(/|\Z))[^/\0]+)+")
 
 
 class Inode(NamedTuple):
@@ -115,9 +117,15 @@ class Record:
             fields = json.loads(line)
             for name in ("path", "new"):
                 fields[name] = os.fsencode(fields.get(name, ""))
+                if not _PATH.fullmatch(fields[name]):
+                    raise ValueError(f"no path: {fields[name]!r}")
+            numbers = [fields.get(name, 0) for name in ("until_s", "uid", "pid", "of")]
             for name, kind in (("before", State), ("moved", Inode)):
                 if name in fields:
-                    fields[name] = kind(*fields[name])
+                    found = fields[name] = kind(*fields[name])
+                    numbers += found[:2] + found[3:]
+            if set(map(type, numbers)) != {int}:
+                raise ValueError("no number")
             fields["above"] = tuple(fields.get("above", ()))
             for name in ("xattrs", "set"):
                 fields[name] = {
