@@ -213,10 +213,10 @@ def xattrs(place: Place, *, own: bool = False) -> dict[str, bytes]:
 
 
 def same_content(one: Place, other: Place) -> bool:
-    """Return True if two regular files have the same bytes; where both have holes, none is read. Raises
-    OSError."""
+    """Return True if two regular files have the same bytes; False if the app may not read one of them. Where
+    both have holes, none is read."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-    with contextlib.ExitStack() as stack:
+    with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
         first, second = (
             stack.enter_context(open(_opened(*place, flags), "rb", buffering=0)) for place in (one, other)
         )
@@ -229,7 +229,29 @@ def same_content(one: Place, other: Place) -> bool:
             if not piece or piece != os.pread(second.fileno(), len(piece), at):
                 return False
             at += len(piece)
-    return True
+        return True
+    return False
+
+
+Found = tuple[bytes, os.stat_result]
+"""The path of an object, and its status."""
+
+
+def moved(removed: Iterable[Found], added: Iterable[Found], upper: int, view: int) -> dict[bytes, bytes]:
+    """Return the former paths of added files: of removed ones with the same content, size and mtime."""
+    left: dict[tuple[int, int], list[bytes]] = {}
+    for path, status in removed:
+        if stat.S_ISREG(status.st_mode) and status.st_size:
+            left.setdefault((status.st_size, status.st_mtime_ns), []).append(path)
+    found = {}
+    for path, status in added if left else ():
+        olds = left.get((status.st_size, status.st_mtime_ns), []) if stat.S_ISREG(status.st_mode) else []
+        for old in olds:
+            if same_content((upper, path), (view, old)):
+                found[path] = old
+                olds.remove(old)
+                break
+    return found
 
 
 def data_from(fd: int, at: int, size: int) -> int:

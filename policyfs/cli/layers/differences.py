@@ -15,8 +15,10 @@ from policyfs.cli.layers.changes import (
     DIRECTORY,
     Below,
     Entry,
+    Found,
     Place,
     entries,
+    moved,
     parent_of,
     same_content,
     status_of,
@@ -105,7 +107,7 @@ def _parts(entry: Entry, now: os.stat_result, ours: Place, theirs: Place) -> Ite
         if _target(ours) != _target(theirs):
             yield "target"
         return
-    if kind == stat.S_IFREG and (wanted.st_size != now.st_size or not _is_same(ours, theirs)):
+    if kind == stat.S_IFREG and (wanted.st_size != now.st_size or not same_content(ours, theirs)):
         yield "content"
     if stat.S_IMODE(wanted.st_mode) != stat.S_IMODE(now.st_mode):
         yield f"mode {stat.S_IMODE(now.st_mode):o} -> {stat.S_IMODE(wanted.st_mode):o}"
@@ -120,34 +122,21 @@ def _target(place: Place) -> bytes:
         return os.readlink(name, dir_fd=directory)
 
 
-def _is_same(ours: Place, theirs: Place) -> bool:
-    try:
-        return same_content(ours, theirs)
-    except PermissionError:  # the app may write the file, but not read it
-        return False
-
-
 def _with_renames(found: list[Difference], upper: int, view: int) -> Iterator[Difference]:
-    """Return a removed and an added file with the same content, size and mtime as one renamed file."""
-    removed: dict[tuple[int, int], list[Difference]] = {}
+    """Yield a removed and an added file that are moved() as one renamed file."""
+    names = moved(_files("removed", found, view), _files("added", found, upper), upper, view)
+    olds = set(names.values())
     for one in found:
-        status = status_of((view, one.path)) if one.kind == "removed" and not one.is_directory else None
-        if status is not None and stat.S_ISREG(status.st_mode) and status.st_size:
-            removed.setdefault((status.st_size, status.st_mtime_ns), []).append(one)
-    if not removed:
-        return iter(found)
-    taken = set()
-    for at, one in enumerate(found):
-        status = status_of((upper, one.path)) if one.kind == "added" and not one.is_directory else None
-        if status is None:
-            continue
-        for old in removed.get((status.st_size, status.st_mtime_ns), []):
-            is_file = stat.S_ISREG(status.st_mode)
-            if old.path not in taken and is_file and _is_same((upper, one.path), (view, old.path)):
-                found[at] = Difference("renamed", one.path, is_directory=False, old=old.path)
-                taken.add(old.path)
-                break
-    return (one for one in found if not (one.kind == "removed" and one.path in taken))
+        if old := names.get(one.path):
+            yield Difference("renamed", one.path, is_directory=False, old=old)
+        elif one.path not in olds:
+            yield one
+
+
+def _files(kind: str, found: list[Difference], root: int) -> Iterator[Found]:
+    for one in found:
+        if one.kind == kind and not one.is_directory and (status := status_of((root, one.path))):
+            yield one.path, status
 
 
 def text_of(one: Difference, upper: int, view: int, *, colours: bool = False) -> Iterator[str]:

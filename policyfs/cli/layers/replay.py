@@ -21,10 +21,12 @@ from policyfs.cli.layers.changes import (
     TOO_LONG,
     Before,
     Entry,
+    Found,
     Hidden,
     Place,
     data_from,
     entries,
+    moved,
     parent_of,
     same_content,
     state_of,
@@ -118,7 +120,7 @@ class Replay:
         """Find out which files of the layer are in the store by another name: linked (_links) or moved
         (_moved). INVARIANT: such a file is linked or renamed there, since the layer has only what the command
         saw of it. What it is moved from is removed last (_last)."""
-        removed: dict[tuple[int, int], list[tuple[bytes, bytes]]] = {}
+        removed: dict[bytes, tuple[os.stat_result, bytes]] = {}
         for entry in chosen:
             is_linked = entry.stat.st_nlink > 1 and stat.S_ISREG(entry.stat.st_mode)
             if not (entry.is_gone or is_linked) or (now := status_of((self._view, entry.path))) is None:
@@ -126,21 +128,14 @@ class Replay:
             if entry.is_gone:
                 begun_ns = self._before(entry.path, now).begun_ns
                 for path, status in _files(self._view, entry.path, now):
-                    if status.st_size and status.st_ctime_ns < begun_ns:
-                        of_it = removed.setdefault((status.st_size, status.st_mtime_ns), [])
-                        of_it.append((path, entry.path))
+                    if status.st_ctime_ns < begun_ns:
+                        removed[path] = status, entry.path
             elif self._is_seen(entry, now):
                 self._links.setdefault((entry.stat.st_dev, entry.stat.st_ino), entry.path)
-        for entry in chosen if removed else ():
-            if not stat.S_ISREG(entry.stat.st_mode) or entry.stat.st_nlink > 1:
-                continue
-            olds = removed.get((entry.stat.st_size, entry.stat.st_mtime_ns), [])
-            for at, (old, above) in enumerate(olds):
-                if _same((self._upper, entry.path), (self._view, old)):
-                    self._moved[entry.path] = old
-                    self._last.add(above)
-                    del olds[at]
-                    break
+        olds = ((path, status) for path, (status, _) in removed.items())
+        news = ((entry.path, entry.stat) for entry in chosen if entry.stat.st_nlink == 1)
+        self._moved = moved(olds, news, self._upper, self._view)
+        self._last = {removed[old][1] for old in self._moved.values()}
 
     def _is_seen(self, entry: Entry, now: os.stat_result) -> bool:
         """Return True if a file of the layer may be the one in the store as the command saw it: a file with
@@ -297,7 +292,7 @@ class Replay:
             return True
         if now is not None:
             self._note_links(now)
-        is_same = now is not None and entry.stat.st_size == now.st_size and _same(source, target)
+        is_same = now is not None and entry.stat.st_size == now.st_size and same_content(source, target)
         if not is_same:
             is_seen = now is not None and (entry.is_copied or now.st_nlink > 1)
             self._write(entry, source, target, _NEW if now is None else 0 if is_seen else os.O_TRUNC)
@@ -305,7 +300,7 @@ class Replay:
 
     def _put_name(self, linked: bytes, source: Place, target: Place, now: os.stat_result | None) -> bool:
         """Give a file that is in the store by another name this name, too."""
-        if not _same((self._view, linked), source):  # others, or the policy, kept it from being written
+        if not same_content((self._view, linked), source):  # others, or the policy, kept it away
             raise OSError(errno.EBUSY, f"{shown(os.fsdecode(linked))} is the same file, and is not committed")
         with parent_of((self._view, linked)) as (directory, name):
             there = os.stat(name, dir_fd=directory, follow_symlinks=False)
@@ -396,19 +391,12 @@ def read_journal(journal: int) -> list[bytes]:
     return []
 
 
-def _files(view: int, path: bytes, status: os.stat_result) -> Iterator[tuple[bytes, os.stat_result]]:
+def _files(view: int, path: bytes, status: os.stat_result) -> Iterator[Found]:
     """Yield the regular files at or below a path of a view."""
     if stat.S_ISDIR(status.st_mode):
         yield from ((one.path, one.stat) for one in entries(view, path) if stat.S_ISREG(one.stat.st_mode))
     elif stat.S_ISREG(status.st_mode):
         yield path, status
-
-
-def _same(one: Place, other: Place) -> bool:
-    try:
-        return same_content(one, other)
-    except OSError:  # the app may not read it
-        return False
 
 
 def _copy(source: int, target: int, size: int) -> None:
