@@ -251,6 +251,7 @@ def test_a_flood_of_several_processes_takes_less_than_a_megabyte(mounts: Mounts,
         assert worn.p99_beside <= SLOWER * worn.p99_alone, worn
 
 
+@pytest.mark.alone
 def test_it_takes_more_where_denials_have_no_budget_of_their_own(without, fair_store: Path) -> None:
     mount = without("denials-unbudgeted", SEEN, fair_store)
     worn = flood(mount)

@@ -104,7 +104,7 @@ def _measured(path: Path) -> tuple[float, float]:
 
 
 @pytest.mark.alone
-@pytest.mark.timeout(3 * SECONDS + 120)
+@pytest.mark.timeout(4 * SECONDS + 120)
 @pytest.mark.parametrize("processes", [1, 8] if SOAK else [4])
 def test_an_honest_app_beside_checked_writes_to_a_slow_disk(slow, processes: int) -> None:
     """Attack E5.14: Write checked content (heads, drafts) to a slow disk
@@ -118,10 +118,11 @@ def test_an_honest_app_beside_checked_writes_to_a_slow_disk(slow, processes: int
     writers = [start_as(CAMERA, _overwrite, mount / "Checked" / name) for name in NAMES[:processes]]
     _slow_from_now_on(made, writers)
     beside, worst = _measured(known)
-    print(f"{processes}: p99 {alone * 1e3:.2f} ms, beside {beside * 1e3:.2f}, worst {worst * 1e3:.1f}")
     assert not any(writer.channel.poll() for writer in writers)
     made.be()
     assert [writer.result() for writer in writers] == [b"written"] * processes
+    alone = max(alone, _measured(known)[0])  # before and after: the machine's load may have changed
+    print(f"{processes}: p99 {alone * 1e3:.2f} ms, beside {beside * 1e3:.2f}, worst {worst * 1e3:.1f}")
     if SOAK:  # on a machine that has nothing else to do
         assert beside <= min(TIMES_ALONE * alone, AT_MOST_S), (beside, alone)
         assert worst < WORST_S

@@ -195,7 +195,8 @@ def flooded_by(mount: Mount, flood: Flood, processes: int, *, apart: bool = Fals
         yield turns
     finally:
         for child in children:
-            child.send("end")
+            with contextlib.suppress(BrokenPipeError):  # it has raised something, as its result does
+                child.send("end")
         turns += [child.result(120) for child in children]
 
 
