@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -11,17 +12,19 @@ import pytest
 from policyfs.store.kept.bins import Bins, day_of, new_name
 from policyfs.store.kept.record import Record
 from policyfs.store.kept.room import NoRoomError, Room
+from policyfs.trail.lines.line import iso_time
 
 DAY_S, BLOCK = 86_400, 4096
 NOW_NS = time.time_ns()
 
 
-def keep(bins: Bins, app: str, days_ago: int, blocks: int, age_days: int = 30) -> str:
+def keep(bins: Bins, app: str, days_ago: float, blocks: int, age_days: int = 30) -> str:
     """Keep a file that was lost so many days ago."""
-    at = NOW_NS - days_ago * DAY_S * 10**9
-    where = bins.of(app, at // 10**9 + age_days * DAY_S)
+    at = NOW_NS - int(days_ago * DAY_S * 10**9)
+    until_s = at // 10**9 + age_days * DAY_S
+    where = bins.of(app, until_s)
     name = new_name(at)
-    where.append(Record(at, "unlink", b"/a", 0, kept=name))
+    where.append(Record(at, "unlink", b"/a", until_s, kept=name))
     path = f"/proc/self/fd/{where.fd}/{name}"
     Path(path).write_bytes(b"x" * BLOCK * blocks)
     return name
@@ -74,3 +77,31 @@ def test_a_copy_under_way_counts(bins: Bins, tmp_path: Path) -> None:
     room.check("sync", 6 * BLOCK, reserve=True)
     with pytest.raises(NoRoomError):
         room.check("sync", 6 * BLOCK, reserve=True)
+
+
+def test_memory_does_not_grow_with_what_is_kept(bins: Bins, tmp_path: Path) -> None:
+    """Neither that of a daemon, which counts all and removes some, nor of a list of the last hour."""
+    for number in range(3000):
+        keep(bins, "sync", 1 + number / 1000, 0)
+    new = keep(bins, "sync", 0, 1)
+    room = Room(os.open(tmp_path, os.O_RDONLY), 1 << 30)
+    since_ns = NOW_NS - 3600 * 10**9
+    for _ in range(2):  # the first time imports
+        tracemalloc.start()
+        room.tend(bins)
+        found = [record.kept for _, record in bins.records("sync", since_ns)]
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert (found, room.files) == ([new], 3001)
+    assert peak < 200_000, peak
+
+
+def test_after_a_removal_the_oldest_that_is_left_is_told(bins: Bins, tmp_path: Path) -> None:
+    for days_ago in range(12, 2, -1):
+        keep(bins, "sync", days_ago, 1)
+    room = Room(os.open(tmp_path, os.O_RDONLY), 10 * BLOCK)
+    room.tend(bins)
+    (oldest, *_) = left = names(bins, "sync")
+    assert (room.files, room.lost) == (len(left), 10 - len(left))
+    assert room.lost > 0
+    assert room.report()["oldest"] == iso_time(int(oldest[:16], 16))

@@ -82,14 +82,11 @@ def _chosen(args: argparse.Namespace, store: Store) -> Iterator[_Listed]:
     for machine in store.bins.machines():
         apps = [app for app in store.bins.apps(machine) if args.app in {None, app}]
         for app in apps:
-            there: dict[str, frozenset[str]] = {}
             for day, one in store.bins.records(app, since_ns, machine=machine):
                 if not one.kept or one.op not in _LISTED:
                     continue
-                if day not in there:
-                    there[day] = frozenset(store.bins.names(app, day, machine))
                 found = _Listed(Kept(machine, app, day, one.kept), one)
-                if is_wanted(found.path) and one.kept in there[day]:
+                if is_wanted(found.path) and store.bins.is_there(found.kept):
                     yield found
 
 

@@ -195,6 +195,19 @@ class Bins:
         found = self._listed(machine or self.machine, app, day)
         return [name for name in found if KEPT_NAME.fullmatch(name)]
 
+    def sizes(self, app: str, day: str) -> Iterator[tuple[str, int]]:
+        """Yield the names of this machine's kept objects, in no order, and their bytes on the disk."""
+        with contextlib.suppress(FileNotFoundError):
+            fd = self.directory(app, day)
+            try:
+                with os.scandir(fd) as found:
+                    for each in found:
+                        if KEPT_NAME.fullmatch(each.name):
+                            with contextlib.suppress(FileNotFoundError):
+                                yield each.name, each.stat(follow_symlinks=False).st_blocks * 512
+            finally:
+                os.close(fd)
+
     def directory(self, app: str, day: str, machine: str | None = None) -> int:
         """Open a directory. Raise OSError. The caller closes the descriptor."""
         at = os.open(KEPT, _DIRECTORY, dir_fd=self._root_fd)
@@ -215,14 +228,21 @@ class Bins:
             with contextlib.suppress(FileNotFoundError):
                 fd = self.directory(app, day, machine)
                 try:
-                    with open(os.open(RECORDS, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=fd), "rb") as file:
-                        if os.fstat(file.fileno()).st_mtime_ns < since_ns:
-                            continue
-                        data = file.read()
+                    found = os.open(RECORDS, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
                 finally:
                     os.close(fd)
-                for record in records_since(data, since_ns, until_ns):
-                    yield day, record
+                with open(found, "rb") as file:
+                    if os.fstat(found).st_mtime_ns >= since_ns:
+                        for record in records_since(file, since_ns, until_ns):
+                            yield day, record
+
+    def is_there(self, kept: Kept) -> bool:
+        """Return True if an object is still kept."""
+        path = os.path.join(os.fsdecode(KEPT), *kept)
+        with contextlib.suppress(OSError):
+            os.stat(path, dir_fd=self._root_fd, follow_symlinks=False)
+            return KEPT_NAME.fullmatch(kept.name) is not None
+        return False
 
     def _listed(self, *below: str) -> list[str]:
         at = os.dup(self._root_fd)
@@ -260,6 +280,6 @@ def find(bins: Bins, name: str) -> tuple[Kept, Record]:
         for machine in bins.machines():
             for app in bins.apps(machine):
                 for day, record in bins.records(app, at, at, machine):
-                    if record.kept == name and name in bins.names(app, day, machine):
-                        return Kept(machine, app, day, name), record
+                    if record.kept == name and bins.is_there(kept := Kept(machine, app, day, name)):
+                        return kept, record
     raise PolicyfsError(f"nothing is kept under the name {name!r}: see `policyfs kept list`")

@@ -6,7 +6,7 @@ import base64
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Final, NamedTuple, Self
 
@@ -137,10 +137,10 @@ class Record:
             raise ValueError(f"no record: {error}") from error
 
 
-def records_since(data: bytes, since_ns: int, until_ns: int) -> Iterator[Record]:
-    """Yield the records of this time in the bytes of a file, and skip what a crash has cut. Lines of other
+def records_since(lines: Iterable[bytes], since_ns: int, until_ns: int) -> Iterator[Record]:
+    """Yield the records of this time in the lines of a file, and skip what a crash has cut. Lines of other
     times are not parsed."""
-    for line in data.splitlines():
+    for line in lines:
         if not line.startswith(_TIME):
             continue
         digits = line[len(_TIME) : len(_TIME) + _DIGITS].partition(b",")[0]

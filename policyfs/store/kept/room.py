@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import calendar
 import contextlib
+import heapq
 import os
 import stat
 import threading
@@ -24,8 +25,7 @@ _NEARLY_FULL: Final = 50
 """1/50 of the disk stays free."""
 _SHARE: Final = 10
 """1/10 of the disk, if no limit is set."""
-
-
+_AT_ONCE: Final = 10_000
 _REST_S: Final = 60.0
 
 
@@ -98,40 +98,43 @@ class Room:
     def tend(self, bins: Bins) -> None:
         """Count anew, and remove what is too old, or has no room. Takes long. bins: not used elsewhere."""
         today = day_of(int(time.time()))
-        kept: dict[str, list[tuple[str, str, int]]] = {}
-        records: Counter[str] = Counter()
+        used: Counter[str] = Counter()
+        files = oldest_ns = 0
         for app in bins.apps():
-            kept[app] = []
             for day in bins.days(app):
                 if day < today:
                     _remove_day(bins, app, day)
-                else:
-                    kept[app] += _sizes(bins, app, day)
-                    records[app] += _records_size(bins, app, day)
-            kept[app].sort()
+                    continue
+                used[app] += _records_size(bins, app, day)
+                for name, size in bins.sizes(app, day):
+                    used[app] += size
+                    files += 1
+                    oldest_ns = min(oldest_ns or time_of(name), time_of(name))
         self._disk()
-        limit, used = self.limit, Counter(records)
-        for app, found in kept.items():
-            used[app] += sum(size for _, _, size in found)
-        while sum(used.values()) > limit * 9 // 10:
+        most, lost, oldest = self.limit * 9 // 10, self.lost, dict[str, list[tuple[str, str, int]]]()
+        while sum(used.values()) > most:
             app = max(used, key=lambda one: used[one])
-            if not kept[app]:
+            oldest[app] = oldest.get(app) or _oldest(bins, app)
+            if not oldest[app]:
                 break
-            name, day, size = kept[app][0]
+            name, day, size = oldest[app][-1]
             disk = self._disk()
             full = disk.f_bavail < disk.f_blocks // _NEARLY_FULL
             if time.time_ns() - time_of(name) < _DAY_NS and not full:
                 break
-            kept[app].pop(0)
+            oldest[app].pop()
             used[app] -= size
             with contextlib.suppress(FileNotFoundError):  # another daemon, or a command, was first
                 drop(bins, app, day, name, "there was no room for it")
                 self.lost += 1
+                files -= 1
+        if self.lost != lost:
+            firsts = [found[-1] for app in used if (found := _oldest(bins, app, most=1))]
+            oldest_ns = min((time_of(name) for name, _, _ in firsts), default=0)
         with self._lock:
             self._used = used
             self._rests_until_s = time.monotonic() + _REST_S
-            self.files = sum(map(len, kept.values()))
-            self.oldest_ns = min((time_of(found[0][0]) for found in kept.values() if found), default=0)
+            self.files, self.oldest_ns = files, oldest_ns
 
 
 def drop(bins: Bins, app: str, day: str, name: str, why: str) -> None:
@@ -152,17 +155,11 @@ def _records_size(bins: Bins, app: str, day: str) -> int:
     return 0
 
 
-def _sizes(bins: Bins, app: str, day: str) -> list[tuple[str, str, int]]:
-    found = []
-    with contextlib.suppress(FileNotFoundError):
-        fd = bins.directory(app, day)
-        try:
-            for name in bins.names(app, day):
-                with contextlib.suppress(FileNotFoundError):
-                    found.append((name, day, os.stat(name, dir_fd=fd, follow_symlinks=False).st_blocks * 512))
-        finally:
-            os.close(fd)
-    return found
+def _oldest(bins: Bins, app: str, most: int = _AT_ONCE) -> list[tuple[str, str, int]]:
+    """Return (name, day, bytes) of an app's oldest kept objects, the oldest last. Few at once, since the
+    daemon's memory must not grow with what is kept."""
+    found = ((name, day, size) for day in bins.days(app) for name, size in bins.sizes(app, day))
+    return heapq.nsmallest(most, found)[::-1]
 
 
 def _remove_day(bins: Bins, app: str, day: str) -> None:
