@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from policyfs.policy.globs.automaton import MAX_BOUND
 from policyfs.policy.rules import visibility
 from policyfs.policy.rules.visibility import Sight
 from tests.support.models.policies import Asked
@@ -133,3 +134,9 @@ def test_an_answer_is_remembered_for_all_who_are_alike() -> None:
     assert len(looked) == 1
     sight.below(position, engine.caller(asked.who("stranger")))
     assert len(looked) == 2
+
+
+def test_nothing_below_a_lost_path_can_be_seen() -> None:
+    rules = '- {id: r, allow: [see], paths: "/***"}\n- {id: s, allow: [see], paths: "/**/{uid}/**"}\n'
+    paths = ["".join(f"/{number}" for number in range(depth)) for depth in (2, MAX_BOUND + 2)]
+    assert [below(rules, path) for path in paths] == [True, False]
