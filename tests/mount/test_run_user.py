@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -99,6 +100,7 @@ kill -9 1 && kill -9 1 && [ ! -d /proc/1 ] && up "killed init"
 cat HOME/private.txt && up "private"
 ls HOME/.local && up "state"
 ls RUNTIME && up "runtime"
+python3 -c 'import socket; socket.socket(socket.AF_UNIX).connect("RUNTIME/bus")' && up "session bus"
 cat CODE/.env && up ".env"
 umount CODE && up "umount"
 umount -l HOME && up "umount home"
@@ -129,7 +131,10 @@ def test_a_hostile_command_reads_nothing_hidden_and_changes_nothing_outside(user
     Without: ::test_it_would_with_the_users_rights
     """
     words = ("run", *by_policy(user), "code", "--", "sh", "-c", "echo ready; cat")
-    with user.start(*words, stdin=subprocess.PIPE) as other:
+    with socket.socket(socket.AF_UNIX) as bus, user.start(*words, stdin=subprocess.PIPE) as other:
+        bus.bind(str(user.runtime / "bus"))
+        bus.listen()
+        (user.runtime / "bus").chmod(0o666)
         assert other.stdout is not None and other.stdin is not None
         assert other.stdout.readline() == "ready\n"
         user.knows_limits = True
