@@ -290,3 +290,13 @@ def test_a_user_tries_looks_and_commits(user: OrdinaryUser) -> None:
     assert (code / ".env").read_text() == "SECRET\n"
     assert user.policyfs("try", "drop").returncode == 0
     assert list(layers.iterdir()) == []
+
+
+def test_a_layer_without_a_change_goes(user: OrdinaryUser) -> None:
+    tried = "--try", *by_policy(user)
+    assert run(user, "echo x > src/x", *tried, inside=True).returncode == 0
+    said = user.policyfs("try", "commit")
+    assert (said.returncode, said.stdout) == (0, "src/x\n"), said
+    assert run(user, "true", *tried, inside=True).returncode == 0
+    assert user.policyfs("try", "list").stdout == ""
+    assert os.listdir(user.home / ".local/state/policyfs/layers") == []

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -132,18 +133,26 @@ class Layer:
         upper = self.place / "top/upper"
         if upper.is_dir() and any(upper.iterdir()):
             return True
-        self.drop()
+        self._forget()
+        try:
+            shutil.rmtree(self.place)  # without a child: the process namespace of an ordinary user has ended
+        except OSError as error:
+            raise PolicyfsError(f"the layer {self.place} cannot be removed: {error.strerror}") from error
         return False
 
     def drop(self) -> None:
         """Remove the layer. Raises PolicyfsError."""
-        with contextlib.suppress(FileNotFoundError):
-            (self.place / "about.json").unlink()  # first: what is left is no layer any more
+        self._forget()
         words = ["rm", "-rf", "--", str(self.place)]  # at any depth, unlike shutil.rmtree()
         done = subprocess.run(words, capture_output=True, env={"PATH": PATH, "LC_ALL": "C"}, check=False)
         if done.returncode:
             told = shown(os.fsdecode(done.stderr[:_MOST_TOLD].strip()))
             raise PolicyfsError(f"the layer {self.place} cannot be removed: {told}")
+
+    def _forget(self) -> None:
+        """Make of the layer a directory that is none any more."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.place / "about.json").unlink()
 
     def close(self) -> None:
         """Let others use the layer."""
