@@ -238,10 +238,12 @@ class Bins:
 
     def is_there(self, kept: Kept) -> bool:
         """Return True if an object is still kept."""
-        path = os.path.join(os.fsdecode(KEPT), *kept)
+        if not KEPT_NAME.fullmatch(str(kept.name)):  # a forged record may have anything there
+            return False
         with contextlib.suppress(OSError):
+            path = os.path.join(os.fsdecode(KEPT), *kept)
             os.stat(path, dir_fd=self._root_fd, follow_symlinks=False)
-            return KEPT_NAME.fullmatch(kept.name) is not None
+            return True
         return False
 
     def _listed(self, *below: str) -> list[str]:
