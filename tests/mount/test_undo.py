@@ -325,6 +325,19 @@ def test_a_file_that_its_app_has_open_again_is_left(mount, empty_store: Path) ->
     undo(empty_store, "--dry-run")
 
 
+def test_a_file_that_a_program_has_locked_is_left(mount, empty_store: Path) -> None:
+    """A reader's lock, too: it relies on bytes that do not change."""
+    before, photo = tree(empty_store), "DCIM/roll 0/IMG_00001.jpg"
+    run_as(SYNC, mount, f"echo more >> '{photo}'")
+    with appending(
+        mount / photo, "exec 3<'{}'; flock -s 3; echo open; read line; exec 3<&-; echo closed"
+    ) as app:
+        assert "a program has locked the file" in undo(empty_store, code=1)
+        go_on(app)
+    undo(empty_store)
+    assert differing(before, tree(empty_store)) == []
+
+
 def test_a_reload_without_keep_leaves_what_is_kept(mount, empty_store: Path) -> None:
     """An open file, too: how the app leaves it is on record. From then on nothing is kept."""
     before, photo = tree(empty_store), "DCIM/roll 0/IMG_00001.jpg"

@@ -26,6 +26,8 @@ from policyfs.store.kept.kept_files import KeptFiles, UnkeptError
 from policyfs.store.kept.places import Places, Remade, open_directory
 from policyfs.store.kept.plan import Action, Conflict, Conflicts, Past, Plan, Planner, Step, Undone
 from policyfs.store.kept.record import NOTES, Inode, Record, State, xattrs_of
+from policyfs.store.locking.ofd import WRLCK, Asked, Owner, set_lock
+from policyfs.store.spans import LAST_BYTE
 from policyfs.store.tree import ACLS, Tree
 
 _AT_LEAST_S: Final = 86_400
@@ -277,6 +279,9 @@ class Undo:
             stat = self._tree.fstat(target)
             if Inode.of(stat) != self._remade.present(step.inode):
                 raise ChangedError("another object has taken its place since the plan was made")
+            whole = Asked(0, LAST_BYTE, WRLCK, 0)
+            if not all(set_lock(target, Owner(0, flock), whole) for flock in (False, True)):
+                raise ChangedError("a program has locked the file")
             record = self._record(step, "write", step.path, stat)
             record = replace(record, xattrs=xattrs_of(target, *map(os.fsencode, step.xattrs)))
             self._kept.copy(UNDO, record, target, stat)
