@@ -241,6 +241,7 @@ fuzz: setup
 bench:
 	@$(MAKE) $(call beside,packages-bench) $(STAMP)
 	@$(PY) -m tests.bench
+	@$(PY) -m tests.bench.kept 3
 	@$(PY) -m tests.bench.comparison
 
 docs:
