@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.store.kept.bins import Bins, day_of, new_name
+from policyfs.store.kept.bins import Bins, Kept, day_of, new_name
 from policyfs.store.kept.record import Record
 from policyfs.store.kept.room import NoRoomError, Room
 from policyfs.trail.lines.line import iso_time
@@ -105,3 +105,11 @@ def test_after_a_removal_the_oldest_that_is_left_is_told(bins: Bins, tmp_path: P
     assert (room.files, room.lost) == (len(left), 10 - len(left))
     assert room.lost > 0
     assert room.report()["oldest"] == iso_time(int(oldest[:16], 16))
+
+
+@pytest.mark.parametrize("name", ["\0", "/etc/passwd", "../records", 7])
+def test_a_forged_name_is_nothing_that_is_kept(bins: Bins, name: str) -> None:
+    day = day_of(NOW_NS // 10**9 + 30 * DAY_S)
+    there = keep(bins, "sync", 0, 1)
+    assert bins.is_there(Kept("machine", "sync", day, there))
+    assert not bins.is_there(Kept("machine", "sync", day, name))
