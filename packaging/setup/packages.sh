@@ -8,7 +8,7 @@ set -eu
 run="libfuse3-dev gcc libc6-dev pkg-config|pkgconf libmagic1|libmagic1t64"
 demo="$run libimage-exiftool-perl ffmpeg imagemagick util-linux attr"
 test="$demo libjpeg-turbo-progs sqlite3 rsync git tar unzip make file acl xfsprogs btrfs-progs e2fsprogs dosfstools systemd fuse3 bindfs sshfs mergerfs gocryptfs openssh-sftp-server exiv2 psmisc dcraw mkvtoolnix mediainfo qpdf poppler-utils ghostscript img2pdf libheif-examples libheif-plugin-x265? libavif-bin libjxl-tools libopenjp2-tools webp pngcheck flac lame opus-tools vorbis-tools groff-base zstd samba smbclient nginx-light|nginx chromium zsh fish rsyslog docker.io docker-cli? docker-compose podman uidmap bubblewrap locales"
-soak="$test fio strace restic borgbackup borgmatic rclone syncthing minidlna transmission-daemon transmission-cli docker-registry user-mode-linux kmod iproute2 nfs-kernel-server lxc nodejs node-chokidar redis-server"
+soak="$test fio strace restic borgbackup borgmatic rclone syncthing minidlna transmission-daemon transmission-cli docker-registry user-mode-linux kmod iproute2 nfs-kernel-server lxc nodejs node-chokidar redis-server postgresql rsyslog-pgsql"
 bench="$test fio dbench g++"
 debian13="debootstrap git util-linux"
 image="debootstrap podman util-linux"

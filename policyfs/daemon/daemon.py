@@ -261,8 +261,7 @@ class Daemon:
         # See MountOptions.vectors.
         self._in_vectors = options.vectors and not facts.remote
         self._directories = descriptors.of_directories(MAX_DIRECTORIES if self._in_vectors else 0)
-        # If the store does not keep inode numbers, no owner can be recorded by number: no file has an owner.
-        database = str(options.trail.parent / "owners.sqlite") if facts.stable_inodes else None
+        database = str(options.trail.parent / "owners.sqlite") if facts.owners_in_database else None
         owners = Owners(facts.trusted_xattr, database)
         self._undo.callback(owners.close)
         self.remembered = None

@@ -125,6 +125,13 @@ class StoreFacts:
         The daemon, which is root, then opens only what this user may open (NFS with root_squash)."""
         return self.root_as != 0 and not self.one_owner
 
+    @property
+    def owners_in_database(self) -> bool:
+        """True if owners are in a database of this machine: they cannot be on the files, which keep their
+        inode numbers, and no other machine writes. (It would not know of a writer there, by whom a file loses
+        its owner.) If False without trusted_xattr, no file has an owner."""
+        return not self.trusted_xattr and self.stable_inodes and not self.remote
+
     def check(self, store: str) -> None:
         """Raise PolicyfsError if no mount of this store could keep its policy. store: the store's path."""
         if self.casefold:

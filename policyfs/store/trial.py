@@ -454,7 +454,7 @@ ROWS: Final = (
     Row(
         "trusted_xattr", "trusted xattrs", "owners of files",
         "set, change, remove, each looked at after close",
-        "owners are in a database of this machine; on FUSE stores files have no owner",
+        "owners are in a database of this machine; on network and FUSE stores files have no owner",
         lambda at: _keeps_xattr(at, _TRUSTED),
     ),
     Row(

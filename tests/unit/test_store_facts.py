@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -207,3 +208,14 @@ def test_a_file_system_that_is_not_known_counts_as_remote(
     """The event loop and the bridge must not wait for another machine."""
     monkeypatch.setattr(trial.libc, "file_system_type", lambda fd: f_type)
     assert facts_of(tmp_path).remote is remote
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [({}, True)]
+    + [({name: name != "stable_inodes"}, False) for name in ("remote", "stable_inodes", "trusted_xattr")],
+)
+def test_owners_are_in_a_database_only_where_no_other_machine_writes(
+    more: dict[str, bool], expected: bool
+) -> None:
+    assert replace(LOCAL, **({"trusted_xattr": False} | more)).owners_in_database is expected

@@ -92,8 +92,10 @@ def check_store(facts: StoreFacts, store: str) -> Iterator[Finding]:
         ("leases", facts.leases or facts.delegates, "large files are redacted under a lease"
          + (", if the server grants a delegation" if facts.delegates else ""), State.OFF,
          "apps cannot open large files under redaction", "use a local ext4, xfs or btrfs store"),
-        ("trusted xattrs", facts.trusted_xattr, "owners are kept on the files", State.SLOW,
-         "owners are kept in a database in the trail root", "use ext4, xfs or btrfs"),
+        ("trusted xattrs", facts.trusted_xattr, "owners are kept on the files",
+         State.SLOW if facts.owners_in_database else State.OFF,
+         "owners are kept in a database in the trail root" if facts.owners_in_database else
+         "no file has an owner: rules with `owner: self` allow nothing", "use ext4, xfs or btrfs"),
         ("user xattrs", facts.user_xattr, "apps may keep user.* attributes", State.OFF,
          "apps get EOPNOTSUPP for user.* attributes", "use ext4, xfs or btrfs"),
         ("fanotify", facts.fanotify, "the mount shows changes from elsewhere at once", State.SLOW,

@@ -185,7 +185,7 @@ def _command(action: Callable[[argparse.Namespace, _Store], int]) -> Callable[[a
         trail = Path(trail_root(args.trail)).absolute()
         with tree:
             facts = probe(tree.root_fd)
-            database = trail / _DATABASE if facts.stable_inodes and not facts.trusted_xattr else None
+            database = trail / _DATABASE if facts.owners_in_database else None
             if database is not None and not trail.is_dir():
                 raise PolicyfsError(
                     f"the trail root {trail} does not exist. It should hold the database of owners of this"

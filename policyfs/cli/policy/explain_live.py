@@ -146,7 +146,7 @@ def look(status: Json, path: bytes, engine: Engine, who: Principal, op: Op) -> L
     with tree:
         features = probe(tree.root_fd)
         database = Path(str(part(status, "trail")["directory"])).parent / "owners.sqlite"
-        known = features.stable_inodes and database.exists()
+        known = features.owners_in_database and database.exists()
         owners = Owners(features.trusted_xattr, str(database) if known else None)
         try:
             found = _walk(tree, owners, names)
