@@ -42,13 +42,14 @@ class Person:
         self.home = arena / "home"
         self.names = {
             "/srv/media": str(arena / "media"),
-            "/usr/share/doc/policyfs": str(CHECKOUT),
+            "/usr/share/doc/policyfs": str(arena / "doc"),
             "/mnt/media": str(arena / "mnt"),
             "/etc/policyfs": str(self.home),
             "/var/log/policyfs": str(arena / "work/trail"),
         }
         for name in ("home", "mnt", "media/DCIM", "media/Documents", "bin", "work"):
             (arena / name).mkdir(parents=True)
+        (arena / "doc").symlink_to(CHECKOUT)  # whose path may have a space
         (arena / "media").chmod(0o700)
         (arena / "media/DCIM/beach.jpg").write_bytes(media["photo_with_place.jpg"].read_bytes())
         (arena / "media/Documents/letter.txt").write_text("Dear reader\n")
