@@ -195,4 +195,4 @@ def test_the_table_of_records_is_complete() -> None:
     kinds = set(re.findall(r'(?:\.note|_format\.record|journal\.tell|\.announce)(?:\(|,)\s*"(\w+)"', writes))
     kinds |= set(re.findall(r'_notes\.insert\(0, \("(\w+)"', writes))  # before those that wait
     kinds |= set(re.findall(r'(?<![\w.])record\((?:[\w.()]+,\s*)+"(\w+)"', writes))  # by commands
-    assert documented("The journal's own records") == kinds
+    assert documented("The journal's own records") == kinds | {"hold"}, "hold: of an earlier version"
